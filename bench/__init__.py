@@ -1,0 +1,1 @@
+"""`make bench`: taskbus beside RQ and Celery, on one machine, in one run."""

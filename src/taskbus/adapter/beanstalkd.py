@@ -1,0 +1,165 @@
+"""The queue in beanstalkd, through greenstalk. The body of a queue entry is a job id."""
+
+import math
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import greenstalk
+
+from taskbus.model.errors import QueueUnavailable
+from taskbus.model.job import Placement
+from taskbus.port.queue import Delivery, QueueStats
+
+TUBE = "taskbus"
+_MOST_IN_FLIGHT = 500
+# greenstalk itself waits for ever; a server that hangs must not hang us.
+_PATIENCE = 30.0
+
+
+class _Client(greenstalk.Client[str]):
+    """greenstalk, with commands sent ahead of their answers."""
+
+    def put_all(self, placements: Sequence[Placement], ttr: int) -> None:
+        """Many puts in one write: answers come back in the order of the commands."""
+        self._sock.sendall(
+            b"".join(
+                [b"put %d 0 %d %d\r\n%b\r\n" % (one.urgency, ttr, len(one.job), one.job.encode())
+                 for one in placements]
+            )
+        )  # fmt: skip
+        for _ in placements:
+            greenstalk._parse_response(self._reader.readline(), b"INSERTED")
+
+    def ask(self) -> None:
+        """Send a reserve."""
+        self._sock.settimeout(None)
+        self._sock.sendall(b"reserve\r\n")
+
+    def answer(self) -> "greenstalk.Job[str]":
+        """Read the answer of the reserve."""
+        line = self._reader.readline()
+        self._sock.settimeout(_PATIENCE)
+        number, size = greenstalk._parse_response(line, b"RESERVED")
+        return greenstalk.Job(int(number), self._read_chunk(int(size)).decode())
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+
+class BeanstalkdQueue:
+    """A Queue on one connection, made again when it broke; see ``taskbus.port.queue``."""
+
+    def __init__(self, address: str | tuple[str, int], ttr: int, tube: str = TUBE) -> None:
+        """``address``: a Unix socket's path or (host, port). ``ttr``: seconds, at least 2."""
+        self._address = address
+        self._ttr = ttr
+        self._tube = tube
+        self._client: _Client | None = None
+        self._lock = threading.RLock()
+
+    def put(self, placements: Sequence[Placement]) -> None:
+        """See Queue."""
+        for start in range(0, len(placements), _MOST_IN_FLIGHT):
+            with self._talk() as client:
+                client.put_all(placements[start : start + _MOST_IN_FLIGHT], self._ttr)
+
+    def request(self) -> None:
+        """See Queue."""
+        with self._talk() as client:
+            client.ask()
+
+    def fileno(self) -> int:
+        """See Queue."""
+        with self._talk() as client:
+            return client.fileno()
+
+    def take(self) -> Delivery | None:
+        """See Queue."""
+        with self._talk() as client:
+            try:
+                found = client.answer()
+            except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError):
+                return None
+            return Delivery(found.id, found.body)
+
+    def touch(self, delivery: Delivery) -> bool:
+        """See Queue."""
+        return self._unless_gone(lambda client: client.touch(_job(delivery)))
+
+    def delete(self, delivery: Delivery) -> bool:
+        """See Queue."""
+        return self._unless_gone(lambda client: client.delete(delivery.number))
+
+    def release(self, delivery: Delivery, delay: float) -> bool:
+        """See Queue."""
+        seconds = math.ceil(delay)
+
+        def say(client: _Client) -> None:
+            # A release names a priority, and a delivery does not tell the one it came with.
+            priority = int(client.stats_job(delivery.number)["pri"])
+            client.release(_job(delivery), priority, seconds)
+
+        return self._unless_gone(say)
+
+    def stats(self) -> QueueStats:
+        """See Queue."""
+        with self._talk() as client:
+            found = client.stats_tube(self._tube)
+            return QueueStats(
+                int(found["current-jobs-ready"]),
+                int(found["current-jobs-reserved"]),
+                int(found["current-jobs-delayed"]),
+            )
+
+    def close(self) -> None:
+        """See Queue."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _unless_gone(self, say: Callable[[_Client], None]) -> bool:
+        with self._talk() as client:
+            try:
+                say(client)
+            except greenstalk.NotFoundError:
+                return False
+            return True
+
+    @contextmanager
+    def _talk(self) -> Iterator[_Client]:
+        """The connection, made where there is none; after any failure it is thrown away, since
+        an answer may still be on its way.
+        """
+        with self._lock:
+            try:
+                if self._client is None:
+                    self._client = _connect(self._address, self._tube)
+                yield self._client
+            # greenstalk asserts that a line is whole, which it is not when the server dies.
+            except (OSError, greenstalk.Error, ValueError, AssertionError) as error:
+                self.close()
+                raise QueueUnavailable(
+                    f"beanstalkd at {self._address} does not answer: "
+                    f"{str(error) or type(error).__name__}"
+                ) from error
+
+
+def _connect(address: str | tuple[str, int], tube: str) -> _Client:
+    if isinstance(address, str):
+        sock = socket.socket(socket.AF_UNIX)
+    else:
+        sock = socket.socket(socket.AF_INET)
+    try:
+        sock.settimeout(_PATIENCE)
+        sock.connect(address)
+        return _Client(sock, use=tube, watch=tube)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _job(delivery: Delivery) -> "greenstalk.Job[str]":
+    return greenstalk.Job(delivery.number, delivery.job)

@@ -1,0 +1,353 @@
+"""Store and queue in the memory of one process: for tests, and to try things out."""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from taskbus.model.errors import QueueUnavailable, StoreUnavailable
+from taskbus.model.job import Change, Event, Job, Placement, State
+from taskbus.model.uri import covers
+from taskbus.port.queue import Delivery, QueueStats
+from taskbus.port.store import Entry
+
+_WAITING = (State.SCHEDULED, State.RETRYING)
+
+
+class MemoryStore:
+    """A Store; see ``taskbus.port.store``. ``available = False`` makes it refuse everything."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._results: dict[str, str] = {}
+        self._journal: list[Event] = []
+        self._unplaced: dict[str, float] = {}
+
+    def add(self, jobs: Sequence[Job], events: Sequence[Event], placed: Sequence[str] = ()) -> None:
+        """See Store."""
+        with self._locked():
+            fresh = {job.id: job for job in jobs}
+            if len(fresh) < len(jobs) or fresh.keys() & self._jobs.keys():
+                raise StoreUnavailable("a job with this id is stored already")
+            self._forget(placed)
+            self._jobs |= fresh
+            self._journal += events
+            self._unplaced |= {job.id: job.created for job in jobs if job.state is State.QUEUED}
+
+    def placed(self, jobs: Sequence[str]) -> None:
+        """See Store."""
+        with self._locked():
+            self._forget(jobs)
+
+    def unplaced(self, before: float, limit: int) -> list[Placement]:
+        """See Store."""
+        with self._locked():
+            found = sorted(job for job, since in self._unplaced.items() if since < before)
+            return [self._jobs[job].placement for job in found[:limit]]
+
+    def advance(self, changes: Sequence[Change], durable: bool = True) -> list[bool]:  # noqa: ARG002
+        """See Store. Nothing here outlives the process, durable or not."""
+        done: list[bool] = []
+        refused: set[str] = set()
+        with self._locked():
+            for change in changes:
+                done.append(change.before.id not in refused and self._apply(change))
+                if not done[-1]:
+                    refused.add(change.before.id)
+        return done
+
+    def _apply(self, change: Change) -> bool:
+        before, after = change.before, change.after
+        now = self._jobs.get(before.id)
+        if now is None or now.seq != before.seq:
+            return False
+        if before.state is after.state:
+            after = now._replace(seq=after.seq)
+        self._jobs[after.id] = after
+        self._journal += change.events
+        if change.result is not None:
+            self._results[after.id] = change.result
+        if after.state is State.QUEUED and before.state is not State.RUNNING:
+            # What a lost worker had is taken over by whoever the queue delivered it to.
+            self._unplaced[after.id] = change.events[-1].at
+        return True
+
+    def renew(self, job: Job, lease: float) -> bool:
+        """See Store."""
+        with self._locked():
+            now = self._jobs.get(job.id)
+            if now is None or now.state is not State.RUNNING or now.attempt != job.attempt:
+                return False
+            self._jobs[job.id] = now._replace(lease=lease)
+            return True
+
+    def job(self, job: str) -> Job | None:
+        """See Store."""
+        with self._locked():
+            return self._jobs.get(job)
+
+    def result(self, job: str) -> str | None:
+        """See Store."""
+        with self._locked():
+            return self._results.get(job)
+
+    def jobs(
+        self, states: Collection[State] = (), uri: str = "", before: str = "", limit: int = 100
+    ) -> list[Job]:
+        """See Store."""
+        with self._locked():
+            newest = sorted(self._jobs.values(), key=lambda job: job.id, reverse=True)
+            return [
+                job
+                for job in newest
+                if (not states or job.state in states)
+                and (not uri or covers(uri, job.uri))
+                and (not before or job.id < before)
+            ][:limit]
+
+    def due(self, now: float, limit: int) -> list[Job]:
+        """See Store."""
+        with self._locked():
+            found = [job for job in self._jobs.values() if job.state in _WAITING and job.due <= now]
+            return sorted(found, key=lambda job: job.due)[:limit]
+
+    def next_due(self) -> float | None:
+        """See Store."""
+        with self._locked():
+            waiting = (job.due for job in self._jobs.values() if job.state in _WAITING)
+            return min(waiting, default=None)
+
+    def events(self, job: str, after: int = 0, limit: int = 1000) -> list[Event]:
+        """See Store."""
+        with self._locked():
+            found = (event for event in self._journal if event.job == job and event.seq > after)
+            return sorted(found, key=lambda event: event.seq)[:limit]
+
+    def journal(self, after: int, limit: int) -> list[Entry]:
+        """See Store."""
+        with self._locked():
+            found = self._journal[after : after + limit]
+            return [Entry(position, event) for position, event in enumerate(found, after + 1)]
+
+    def position(self) -> int:
+        """See Store."""
+        with self._locked():
+            return len(self._journal)
+
+    def counts(self) -> Mapping[State, int]:
+        """See Store."""
+        with self._locked():
+            return Counter(job.state for job in self._jobs.values())
+
+    def close(self) -> None:
+        """See Store."""
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._lock:
+            if not self.available:
+                raise StoreUnavailable("the store was made unavailable")
+            yield
+
+    def _forget(self, jobs: Sequence[str]) -> None:
+        for job in jobs:
+            self._unplaced.pop(job, None)
+
+
+class _Queued(NamedTuple):
+    """An entry of the queue; they sort by priority, then by age."""
+
+    urgency: int
+    number: int
+    job: str
+
+
+class MemoryBroker:
+    """What several MemoryQueues share. Reservations have no TTR: they end with their connection.
+
+    Its methods are for MemoryQueue, which holds the lock, but for ``stop`` and ``start``.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.running = True
+        self.connections: set[MemoryQueue] = set()
+        self.asking: list[MemoryQueue] = []
+        self.reserved: dict[int, tuple[MemoryQueue, _Queued]] = {}
+        self._count = 0
+        self._ready: list[_Queued] = []
+        self._delayed: dict[int, _Queued] = {}
+
+    def stop(self) -> None:
+        """Every connection breaks, and nobody can connect; entries stay."""
+        with self.lock:
+            self.running = False
+            self.asking.clear()
+            for queue in tuple(self.connections):
+                self.leave(queue)
+                queue.hang_up()
+
+    def start(self) -> None:
+        """Connections are accepted again."""
+        with self.lock:
+            self.running = True
+
+    def put(self, placement: Placement) -> None:
+        """One more entry."""
+        self._count += 1
+        self.add(_Queued(placement.urgency, self._count, placement.job))
+
+    def add(self, entry: _Queued) -> None:
+        """Ready for whoever asks, or has asked."""
+        heappush(self._ready, entry)
+        self.serve()
+
+    def serve(self) -> None:
+        """Give what is ready to those who asked, in their order."""
+        while self.asking and self._ready:
+            queue, entry = self.asking.pop(0), heappop(self._ready)
+            self.reserved[entry.number] = queue, entry
+            queue.give(entry)
+
+    def delay(self, entry: _Queued, seconds: float) -> None:
+        """Ready in so many seconds, whoever is connected then."""
+        self._delayed[entry.number] = entry
+        timer = threading.Timer(seconds, self._due, (entry,))
+        timer.daemon = True
+        timer.start()
+
+    def remove(self, number: int) -> bool:
+        """Delete an entry that nobody has reserved."""
+        left = [entry for entry in self._ready if entry.number != number]
+        removed = len(left) < len(self._ready)
+        self._ready = sorted(left)
+        return self._delayed.pop(number, None) is not None or removed
+
+    def leave(self, queue: "MemoryQueue") -> None:
+        """Forget a connection; what it had reserved is ready again."""
+        self.connections.discard(queue)
+        if queue in self.asking:
+            self.asking.remove(queue)
+        for number, (owner, entry) in tuple(self.reserved.items()):
+            if owner is queue:
+                del self.reserved[number]
+                self.add(entry)
+
+    def stats(self) -> QueueStats:
+        """Counts."""
+        return QueueStats(len(self._ready), len(self.reserved), len(self._delayed))
+
+    def _due(self, entry: _Queued) -> None:
+        with self.lock:
+            if self._delayed.pop(entry.number, None):
+                self.add(entry)
+
+
+class MemoryQueue:
+    """A Queue: one connection to a broker; see ``taskbus.port.queue``."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        # Made with the connection; it becomes readable with an answer, or when the broker stops.
+        self._bell: int | None = None
+        self._given: _Queued | None = None
+        self._broken = False
+
+    def put(self, placements: Sequence[Placement]) -> None:
+        """See Queue."""
+        with self._talk() as broker:
+            for placement in placements:
+                broker.put(placement)
+
+    def request(self) -> None:
+        """See Queue."""
+        with self._talk() as broker:
+            broker.asking.append(self)
+            broker.serve()
+
+    def fileno(self) -> int:
+        """See Queue."""
+        if self._bell is None:
+            with self._talk():
+                pass
+        assert self._bell is not None  # noqa: S101
+        return self._bell
+
+    def take(self) -> Delivery | None:
+        """See Queue."""
+        os.eventfd_read(self.fileno())
+        with self._talk():
+            entry, self._given = self._given, None
+            return Delivery(entry.number, entry.job) if entry else None
+
+    def touch(self, delivery: Delivery) -> bool:
+        """See Queue."""
+        with self._talk() as broker:
+            return self._has(broker, delivery)
+
+    def delete(self, delivery: Delivery) -> bool:
+        """See Queue."""
+        with self._talk() as broker:
+            if self._has(broker, delivery):
+                del broker.reserved[delivery.number]
+                return True
+            return broker.remove(delivery.number)
+
+    def release(self, delivery: Delivery, delay: float) -> bool:
+        """See Queue."""
+        with self._talk() as broker:
+            if not self._has(broker, delivery):
+                return False
+            _, entry = broker.reserved.pop(delivery.number)
+            if delay > 0:
+                broker.delay(entry, delay)
+            else:
+                broker.add(entry)
+            return True
+
+    def stats(self) -> QueueStats:
+        """See Queue."""
+        with self._talk() as broker:
+            return broker.stats()
+
+    def close(self) -> None:
+        """See Queue."""
+        with self._broker.lock:
+            if self._bell is not None:
+                os.close(self._bell)
+            self._bell = self._given = None
+            self._broken = False
+            self._broker.leave(self)
+
+    def give(self, entry: _Queued) -> None:
+        """The broker's answer to ``request``."""
+        assert self._bell is not None  # noqa: S101
+        self._given = entry
+        os.eventfd_write(self._bell, 1)
+
+    def hang_up(self) -> None:
+        """The broker stops: whoever uses or awaits this connection learns of it."""
+        assert self._bell is not None  # noqa: S101
+        self._broken = True
+        os.eventfd_write(self._bell, 1)
+
+    def _has(self, broker: MemoryBroker, delivery: Delivery) -> bool:
+        return broker.reserved.get(delivery.number, (None,))[0] is self
+
+    @contextmanager
+    def _talk(self) -> Iterator[MemoryBroker]:
+        """The broker, locked and connected to; a connection that broke is given up."""
+        broker = self._broker
+        with broker.lock:
+            if self._broken or not broker.running:
+                self.close()
+                raise QueueUnavailable("the broker does not answer")
+            if self._bell is None:
+                self._bell = os.eventfd(0)
+                broker.connections.add(self)
+            yield broker

@@ -1,0 +1,337 @@
+"""The command ``taskbus``.
+
+Exit codes: 0 done; 1 the task or the call failed; 2 the command or its input is wrong; 3 the bus
+is not up or cannot be reached; 4 the settings or the API map are wrong; 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from taskbus import show
+from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
+from taskbus.model.settings import Settings
+from taskbus.wire import (
+    read_api_map,
+    read_settings,
+    run_backend,
+    run_control,
+    run_worker,
+    start_logging,
+    visit_bus,
+)
+
+FAILED, WRONG, UNREACHABLE, CONFIG, INTERRUPTED = 1, 2, 3, 4, 130
+_FOLLOW_PAGE = 1000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn errors into a message and an exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        settings = read_settings(Path(options.settings))
+        code: int = options.run(settings, options)
+        return code
+    except ConfigError as error:
+        return _fail(options, error, CONFIG)
+    except InvalidArgument as error:
+        return _fail(options, error, WRONG)
+    except TaskbusError as error:
+        unreachable = error.uri in ("taskbus.error.not_ready", "taskbus.error.unreachable")
+        return _fail(options, error, UNREACHABLE if unreachable else FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left, as "| head" does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _up(settings: Settings, options: argparse.Namespace) -> int:
+    from taskbus import launch
+
+    began = time.monotonic()
+    api = launch.prepare(settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pid = launch.start(settings, api, not options.detach, show.progress)
+    if options.json:
+        show.as_json({"url": settings.url, "pid": pid})
+    else:
+        show.greeting(settings, api, time.monotonic() - began, options.detach)
+    if options.detach:
+        return 0
+    try:
+        launch.await_end(pid)
+        return FAILED
+    except KeyboardInterrupt:
+        show.progress("stopping; jobs in hand finish first (Ctrl-C again: at once)")
+    try:
+        launch.stop(settings)
+    except KeyboardInterrupt:
+        launch.kill(pid)
+        launch.await_end(pid)
+    return 0
+
+
+def _down(settings: Settings, _options: argparse.Namespace) -> int:
+    from taskbus import launch
+
+    launch.stop(settings)
+    show.progress("the bus is down")
+    return 0
+
+
+def _status(settings: Settings, options: argparse.Namespace) -> int:
+    from taskbus import launch
+
+    programs = launch.programs(settings)
+    ready = all(program.ready for program in programs)
+    counts = visit_bus(settings, _calling("taskbus.bus.status")) if ready else None
+    if options.json:
+        show.as_json(
+            {"ready": ready, "programs": [one._asdict() for one in programs], "bus": counts}
+        )
+    else:
+        show.status(programs, counts)
+    return 0 if ready else UNREACHABLE
+
+
+def _check(settings: Settings, options: argparse.Namespace) -> int:
+    api = read_api_map(settings)
+    if options.json:
+        show.as_json({"settings": str(settings.file), "uris": sorted(api.entries)})
+    else:
+        show.api_map(settings, api)
+    return 0
+
+
+def _call(settings: Settings, options: argparse.Namespace) -> int:
+    args, kwargs = _arguments(options)
+    result = visit_bus(settings, _calling(options.uri, *args, on_progress=show.note, **kwargs))
+    show.result(result, options.json)
+    return 0
+
+
+def _submit(settings: Settings, options: argparse.Namespace) -> int:
+    args, kwargs = _arguments(options)
+    chosen = {
+        name: _value(value)
+        for name in ("priority", "delay", "timeout", "retries")
+        if (value := getattr(options, name)) is not None
+    }
+    job = visit_bus(
+        settings, _calling("taskbus.job.submit", options.uri, args=args, kwargs=kwargs, **chosen)
+    )
+    show.result(job, options.json)
+    return 0
+
+
+def _jobs(settings: Settings, options: argparse.Namespace) -> int:
+    asked = {"state": options.state, "uri": options.uri, "limit": options.limit}
+    given = {name: value for name, value in asked.items() if value}
+    found = visit_bus(settings, _calling("taskbus.job.list", **given))
+    show.as_json(found) if options.json else show.jobs(found)
+    return 0
+
+
+def _job(settings: Settings, options: argparse.Namespace) -> int:
+    if options.wait:
+        result = visit_bus(settings, _calling("taskbus.job.wait", options.id))
+        show.result(result, options.json)
+        return 0
+
+    async def both(session: Any) -> Any:
+        job = await session.call("taskbus.job.get", options.id)
+        return job, await session.call("taskbus.job.events", options.id)
+
+    job, events = visit_bus(settings, both)
+    show.as_json({**job, "events": events}) if options.json else show.job(job, events)
+    return 0
+
+
+def _logs(settings: Settings, options: argparse.Namespace) -> int:
+    write: Callable[[Any], None] = show.as_json_line if options.json else show.output
+
+    async def history(session: Any, after: int) -> int:
+        while True:
+            events = await session.call("taskbus.job.events", options.id, after=after)
+            for event in events:
+                after = event["seq"]
+                write(event)
+            if len(events) < _FOLLOW_PAGE:
+                return after
+
+    async def follow(session: Any) -> None:
+        from autobahn.wamp.types import CallOptions
+
+        last, early = 0, []
+        live = False
+
+        def on_event(event: Any) -> None:
+            nonlocal last
+            if not live:
+                early.append(event)
+            elif event["seq"] > last:
+                last = event["seq"]
+                write(event)
+
+        # Watch first, then read what was before: nothing falls between the two.
+        ended = session.call(
+            "taskbus.job.wait", options.id, options=CallOptions(on_progress=on_event)
+        )
+        ended.addErrback(lambda _: None)
+        last = await history(session, 0)
+        live = True
+        for event in early:
+            on_event(event)
+        await ended
+        await history(session, last)
+
+    async def once(session: Any) -> None:
+        await history(session, 0)
+
+    visit_bus(settings, follow if options.follow else once)
+    return 0
+
+
+def _backend(settings: Settings, options: argparse.Namespace) -> int:
+    start_logging()
+    run_backend(settings, options.namespace)
+    return 0
+
+
+def _control(settings: Settings, _options: argparse.Namespace) -> int:
+    start_logging()
+    run_control(settings)
+    return 0
+
+
+def _worker(settings: Settings, options: argparse.Namespace) -> int:
+    start_logging()
+    run_worker(settings, options.name, 1 if options.once else None)
+    return 0
+
+
+def _calling(uri: str, *args: Any, on_progress: Any = None, **kwargs: Any) -> Callable[[Any], Any]:
+    """What ``visit_bus`` runs to make one call."""
+
+    async def call(session: Any) -> Any:
+        from autobahn.wamp.exception import ApplicationError
+        from autobahn.wamp.types import CallOptions
+
+        options = CallOptions(on_progress=on_progress) if on_progress else None
+        try:
+            return await session.call(uri, *args, options=options, **kwargs)
+        except ApplicationError as error:
+            raise CallFailed(error) from None
+
+    return call
+
+
+class CallFailed(TaskbusError):
+    """The call was answered with an error."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__(str(error.args[0]) if error.args else error.error, **error.kwargs)
+        self.uri = error.error
+
+
+def _arguments(options: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
+    kwargs = {}
+    for pair in options.keyword or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InvalidArgument("--keyword", pair, "not NAME=VALUE", "write --keyword size=3")
+        kwargs[name] = _value(value)
+    return [_value(text) for text in options.args], kwargs
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON, else the text itself: 3, true, [1], hello."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _fail(options: argparse.Namespace, error: TaskbusError, code: int) -> int:
+    show.error(error, options.json)
+    # What the API map does not know, or a wrong field, is the caller's mistake.
+    wrong = error.uri in (
+        "taskbus.error.invalid_argument",
+        "taskbus.error.unknown_uri",
+        "taskbus.error.job_not_found",
+        "wamp.error.no_such_procedure",
+        "wamp.error.invalid_uri",
+    )
+    return WRONG if wrong and code == FAILED else code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="taskbus",
+        description="Any call on the bus can run now or later.",
+        epilog=(__doc__ or "").split("\n\n", 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--settings",
+        default=os.environ.get("TASKBUS_SETTINGS", "taskbus.toml"),
+        metavar="FILE",
+        help="the settings file (default: $TASKBUS_SETTINGS, or ./taskbus.toml)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., int], help_: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_, description=help_)
+        sub.add_argument("--json", action="store_true", help="print JSON, for scripts")
+        sub.set_defaults(run=run)
+        return sub
+
+    up = command("up", _up, "start everything and wait until it is ready; Ctrl-C stops it")
+    up.add_argument("--detach", action="store_true", help="return when it is ready")
+    command("down", _down, "stop everything; jobs in hand finish first")
+    command("status", _status, "what runs, what is ready, how many jobs there are")
+    command("check", _check, "validate the settings and the API map")
+
+    call = command("call", _call, "call a URI and print its result, or the job id if it is queued")
+    submit = command("submit", _submit, "queue a URI, whatever its mode, and print the job id")
+    for sub in (call, submit):
+        sub.add_argument("uri")
+        sub.add_argument("args", nargs="*", help="JSON values; what is not JSON is a text")
+        sub.add_argument(
+            "-k", "--keyword", action="append", metavar="NAME=VALUE", help="a keyword argument"
+        )
+    submit.add_argument("--priority", help="low, normal, high, urgent, or 0 to 1000")
+    submit.add_argument("--delay", help="seconds")
+    submit.add_argument("--timeout", help="seconds that one attempt may take")
+    submit.add_argument("--retries", help="further attempts after the first one failed")
+
+    jobs = command("jobs", _jobs, "list jobs, the newest first")
+    jobs.add_argument("--state", action="append", help="only those in this state; repeatable")
+    jobs.add_argument("--uri", help="only those of this URI, or of com.example.*")
+    jobs.add_argument("--limit", type=int, default=20)
+    job = command("job", _job, "everything about one job")
+    job.add_argument("id")
+    job.add_argument("--wait", action="store_true", help="wait for it and print its result")
+    logs = command("logs", _logs, "what a job has written")
+    logs.add_argument("id")
+    logs.add_argument("-f", "--follow", action="store_true", help="until the job has ended")
+
+    backend = command("backend", _backend, "serve the URIs of one namespace (supervisord does)")
+    backend.add_argument("namespace")
+    command("control", _control, "serve taskbus.job.* (supervisord does)")
+    worker = command("worker", _worker, "run queued jobs (supervisord does)")
+    worker.add_argument("--name", default=f"worker-{os.getpid()}", help="its name in 'status'")
+    worker.add_argument("--once", action="store_true", help="run one job, then exit")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Decisions: what happens to a job, expressed over the ports alone."""

@@ -1,0 +1,73 @@
+"""Maintenance, as a table: how often, what. Each chore works in bounded bites."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from taskbus.model.job import Placement, State, move
+from taskbus.port.clock import Clock
+from taskbus.port.queue import Queue
+from taskbus.port.store import Store
+
+_BITE = 500
+# A job stored that long ago and still not placed was forgotten by whoever accepted it.
+_FORGOTTEN = 5.0
+
+
+class Chore(NamedTuple):
+    """``run`` returns how many jobs it moved; a full bite means that there may be more."""
+
+    name: str
+    every: float
+    run: Callable[[], int]
+
+
+class Chores:
+    """What has to be done from time to time, by one process at a time or by several: each step
+    is fenced, so two of them do no harm.
+    """
+
+    def __init__(self, store: Store, queue: Queue, clock: Clock) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+        self.table = (
+            Chore("queue jobs that are due", 0.5, self.queue_due),
+            Chore("queue jobs that the queue may not know", 2.0, self.queue_forgotten),
+        )
+        self._next = dict.fromkeys((chore.name for chore in self.table), 0.0)
+
+    def run(self) -> float:
+        """Run every chore whose time has come; returns how long to sleep, in seconds."""
+        now = self._clock()
+        for chore in self.table:
+            if self._next[chore.name] <= now:
+                moved = chore.run()
+                self._next[chore.name] = now if moved >= _BITE else now + chore.every
+        wake = min(self._next.values())
+        due = self._store.next_due()
+        if due is not None and due < wake:
+            wake = self._next[self.table[0].name] = due
+        return max(0.0, wake - self._clock())
+
+    def queue_due(self) -> int:
+        """Scheduled and retrying jobs whose time has come."""
+        now = self._clock()
+        changes = [
+            move(job, State.QUEUED, now, reason="due", actor="chores")
+            for job in self._store.due(now, _BITE)
+        ]
+        if changes:
+            done = self._store.advance(changes)
+            self._place([c.after.placement for c, ok in zip(changes, done, strict=True) if ok])
+        return len(changes)
+
+    def queue_forgotten(self) -> int:
+        """Jobs accepted while the queue was down, or by a process that died before it put them."""
+        found = self._store.unplaced(self._clock() - _FORGOTTEN, _BITE)
+        self._place(found)
+        return len(found)
+
+    def _place(self, placements: list[Placement]) -> None:
+        if placements:
+            self._queue.put(placements)
+            self._store.placed([placement.job for placement in placements])

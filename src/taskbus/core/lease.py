@@ -1,0 +1,80 @@
+"""Who may run a job: claims are fenced by the job's sequence number and a lease.
+
+The queue may deliver a job twice (its reservation timed out, the server restarted, an entry was
+put twice); only the store decides whether the job runs again.
+"""
+
+from typing import Any, NamedTuple
+
+from taskbus.handler.perform import failure_text
+from taskbus.model.errors import WorkerLost
+from taskbus.model.job import Change, Job, State, move
+from taskbus.port.liveness import Liveness
+
+# After that many workers died with it in hand, a job is not given to another one.
+MOST_LOSSES = 3
+_LOOK_AGAIN = 1.0
+
+
+class Busy(NamedTuple):
+    """Another worker has it: look again in ``delay`` seconds."""
+
+    delay: float
+
+
+class Nothing(NamedTuple):
+    """There is nothing to run."""
+
+    reason: str
+
+
+def claim(
+    job: Job | None, liveness: Liveness, now: float, ttr: float
+) -> list[Change] | Busy | Nothing:
+    """The changes that take the job for one attempt, with a lease of ``ttr`` seconds from now.
+
+    They are a claim once the store has applied them all; when the last one's state is not running,
+    the job has ended instead.
+    """
+    if job is None:
+        return Nothing("no such job")
+    if job.state is State.QUEUED:
+        return [_start(job, liveness.identity(), now, ttr)]
+    if job.state is not State.RUNNING:
+        return Nothing(job.state)
+    if not _is_lost(job, liveness, now):
+        return Busy(_LOOK_AGAIN)
+    taken = _take_over(job, now)
+    if taken.after.state is State.QUEUED:
+        return [taken, _start(taken.after, liveness.identity(), now, ttr)]
+    return [taken]
+
+
+def _is_lost(job: Job, liveness: Liveness, now: float) -> bool:
+    if job.lease is not None and job.lease < now:
+        return True
+    return job.worker is not None and liveness.is_dead(job.worker)
+
+
+def _take_over(job: Job, now: float) -> Change:
+    """The worker died with the job in hand: queued again, or failed when it died too often."""
+    losses = job.losses + 1
+    lost: dict[str, Any] = {"worker": None, "lease": None, "losses": losses}
+    if losses < MOST_LOSSES:
+        reason = f"worker {job.worker} lost"
+        return move(job, State.QUEUED, now, reason=reason, actor="worker", **lost)
+    error = failure_text(
+        WorkerLost(f"{losses} workers died while they ran this job, the last was {job.worker}")
+    )
+    return move(
+        job, State.FAILED, now, reason="worker lost too often", actor="worker",
+        finished=now, error=error, **lost,
+    )  # fmt: skip
+
+
+def _start(job: Job, worker: str, now: float, ttr: float) -> Change:
+    return move(
+        job, State.RUNNING, now, reason="claimed", actor=worker,
+        data={"attempt": job.attempt + 1},
+        started=now, attempt=job.attempt + 1, worker=worker, lease=now + ttr,
+    )  # fmt: skip

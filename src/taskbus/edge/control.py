@@ -1,0 +1,387 @@
+"""Control: the procedures ``taskbus.job.*`` and ``taskbus.bus.*``, the relay and the chores."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from autobahn.twisted.wamp import Session
+from autobahn.wamp.types import PublishOptions
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.threads import deferToThread
+
+from taskbus.edge.session import (
+    DETAILS,
+    answer,
+    application_error,
+    caller,
+    refusal,
+    register_all,
+)
+from taskbus.core.chores import Chores
+from taskbus.core.intake import Submission, prepare
+from taskbus.core.relay import Relay
+from taskbus.edge.batch import Batch
+from taskbus.edge.watchers import Topics, Watchers, is_last, told
+from taskbus.model.apimap import ApiMap
+from taskbus.model.errors import (
+    InvalidArgument,
+    JobNotFound,
+    TaskbusError,
+    WaitTimeout,
+)
+from taskbus.model.identity import is_job_id
+from taskbus.model.job import FINAL, Event, Job, State
+from taskbus.model.json import load
+from taskbus.port.bell import Bell
+from taskbus.port.clock import Clock
+from taskbus.port.queue import Queue
+from taskbus.port.store import Entry, Store
+
+log = logging.getLogger(__name__)
+
+MOST_IN_ONE_CALL = 10_000
+_MOST_LISTED = 1000
+_LONGEST_WAIT = 24 * 3600.0
+_LOOK_SECONDS = 1.0
+_CATCH_UP_SECONDS = 5.0
+
+
+class Control:
+    """What every caller may ask about jobs, whatever namespace they belong to."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        api: ApiMap,
+        store: Store,
+        queue: Queue,
+        batch: Batch,
+        bell: Bell,
+        clock: Clock,
+        notify_topic: str,
+        on_serving: Callable[[int], None],
+    ) -> None:
+        self._reactor = reactor
+        self._api = api
+        self._store = store
+        self._queue = queue
+        self._batch = batch
+        self._bell = bell
+        self._clock = clock
+        self._on_serving = on_serving
+        self._watchers = Watchers()
+        self._topics = Topics(notify_topic, self._catch_up)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def join(self, session: Session) -> Any:
+        """Register everything on a new session, and learn who watches what."""
+        yield self._follow_subscriptions(session)
+        endpoints = {
+            "taskbus.job.submit": self.submit,
+            "taskbus.job.submit_many": self.submit_many,
+            "taskbus.job.get": self.get,
+            "taskbus.job.list": self.list,
+            "taskbus.job.events": self.events,
+            "taskbus.job.wait": self.wait,
+            "taskbus.bus.status": self.status,
+        }
+        yield register_all(session, {uri: _endpoint(call) for uri, call in endpoints.items()})
+        self._on_serving(len(endpoints))
+        log.info("serving %d URIs", len(endpoints))
+
+    def leave(self) -> None:
+        """The session is gone."""
+        self._topics.attach(None)
+
+    def submit(self, details: Any, *args: Any, **kwargs: Any) -> Any:
+        """``submit(uri, args=[], kwargs={}, priority=, delay=, timeout=, retries=)`` -> job id."""
+        request = _named(("uri", "args", "kwargs"), args, kwargs)
+        return self._accept([request], details).addCallback(lambda ids: ids[0])
+
+    def submit_many(self, details: Any, *args: Any, **kwargs: Any) -> Any:
+        """``submit_many([{"uri": ..., "args": [...], ...}, ...])`` -> job ids, all or none."""
+        jobs = _named(("jobs",), args, kwargs).get("jobs")
+        if not isinstance(jobs, (list, tuple)) or len(jobs) > MOST_IN_ONE_CALL:
+            raise InvalidArgument(
+                "jobs", jobs, "not a list of jobs", f"send up to {MOST_IN_ONE_CALL} objects"
+            )
+        return self._accept(jobs, details)
+
+    def get(self, _details: Any, *args: Any, **kwargs: Any) -> Any:
+        """``get(job)`` -> everything known of it."""
+        return deferToThread(self._get, _job_id(args, kwargs))
+
+    def list(self, _details: Any, *args: Any, **kwargs: Any) -> Any:
+        """``list(state=, uri=, before=, limit=100)`` -> jobs, newest first.
+
+        ``state``: one state or a list of them; ``uri`` may end in ``.*``; ``before``: the id of
+        the last job of the previous page.
+        """
+        request = _named(("state", "uri", "before", "limit"), args, kwargs)
+        states = _states(request.get("state"))
+        uri, before = request.get("uri") or "", request.get("before") or ""
+        if not isinstance(uri, str):
+            raise InvalidArgument("uri", uri, "not a URI", "send a text, which may end in .*")
+        if before and not is_job_id(before):
+            raise InvalidArgument("before", before, "not a job id", "send the last id you have")
+        limit = _whole("limit", request.get("limit", 100), 1, _MOST_LISTED)
+
+        def read() -> Any:
+            return [_summary(job) for job in self._store.jobs(states, uri, before, limit)]
+
+        return deferToThread(read)
+
+    def events(self, _details: Any, *args: Any, **kwargs: Any) -> Any:
+        """``events(job, after=0, limit=1000)`` -> the job's journal from ``seq > after``."""
+        request = _named(("job", "after", "limit"), args, kwargs)
+        job = _job_id((), {"job": request.get("job")})
+        after = _whole("after", request.get("after", 0), 0, 2**31)
+        limit = _whole("limit", request.get("limit", _MOST_LISTED), 1, _MOST_LISTED)
+
+        def read() -> Any:
+            self._existing(job)
+            return [told(event) for event in self._store.events(job, after, limit)]
+
+        return deferToThread(read)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def wait(self, details: Any, *args: Any, **kwargs: Any) -> Any:
+        """``wait(job, timeout=)`` -> the task's result or its error, as if it had been called.
+
+        A caller that asks for progressive results gets the job's events as they happen.
+        """
+        request = _named(("job", "timeout"), args, kwargs)
+        job_id = _job_id((), {"job": request.get("job")})
+        timeout = _wait_seconds(request.get("timeout"))
+        ended = self._ended(job_id, timeout, details.progress)
+        try:
+            job = yield deferToThread(self._existing, job_id)
+            if job.state not in FINAL:
+                yield ended
+        finally:
+            ended.addErrback(lambda _: None)
+            ended.cancel()
+        job, result = yield deferToThread(self._outcome, job_id)
+        if job.state is State.SUCCEEDED:
+            return answer(result)
+        raise refusal(job.error)
+
+    def status(self, _details: Any) -> Any:
+        """``status()`` -> jobs in each state, and the queue's counts (None when it is down)."""
+
+        def read() -> Any:
+            try:
+                queue = self._queue.stats()._asdict()
+            except TaskbusError:
+                queue = None
+            counts = self._store.counts()
+            return {"jobs": {state.value: counts.get(state, 0) for state in State}, "queue": queue}
+
+        return deferToThread(read)
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """New entries of the journal."""
+        self._watchers.deliver(entries)
+        self._topics.deliver(entries)
+
+    def is_watched(self) -> bool:
+        """Whether anybody would notice new entries."""
+        return bool(self._watchers) or bool(self._topics)
+
+    def _catch_up(self, job: str) -> None:
+        """Publish a job's newest events once more, for a subscriber we just heard of."""
+
+        def publish(events: Sequence[Event]) -> None:
+            since = self._clock() - _CATCH_UP_SECONDS
+            for event in events:
+                if event.at >= since:
+                    self._topics.publish(event)
+
+        def missed(failure: Any) -> None:
+            log.warning("job %s: its newest events were not repeated: %s", job, failure.value)
+
+        if is_job_id(job):
+            deferToThread(self._store.events, job).addCallbacks(publish, missed)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _accept(self, requests: Sequence[Any], details: Any) -> Any:
+        who = caller(details)
+        submissions = [self._prepare(request, who, nth) for nth, request in enumerate(requests)]
+        if submissions:
+            yield self._batch.accept(submissions)
+            self._bell.ring()
+        return [one.job.id for one in submissions]
+
+    def _prepare(self, request: Any, who: Mapping[str, Any], nth: int) -> Submission:
+        if not isinstance(request, dict):
+            raise InvalidArgument(f"jobs[{nth}]", request, "not an object", "send uri, args, ...")
+        return prepare(self._api, self._clock, request, who)
+
+    def _ended(
+        self, job: str, timeout: float, progress: Callable[..., None] | None
+    ) -> "Deferred[None]":
+        """Fires when the journal says that the job has ended; passes its events on till then."""
+
+        def watch(event: Event) -> None:
+            if is_last(event):
+                done.callback(None)
+            elif progress is not None:
+                progress(told(event))
+
+        def over(result: Any) -> Any:
+            self._watchers.remove(job, watch)
+            if timer.active():
+                timer.cancel()
+            return result
+
+        def late() -> None:
+            done.errback(
+                WaitTimeout(f"job {job} has not ended within {timeout:g} seconds", field="timeout")
+            )
+
+        done: Deferred[None] = Deferred()
+        timer = self._reactor.callLater(timeout, late)
+        self._watchers.add(job, watch)
+        done.addBoth(over)
+        return done
+
+    def _existing(self, job_id: str) -> Job:
+        job = self._store.job(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        return job
+
+    def _outcome(self, job_id: str) -> tuple[Job, str | None]:
+        return self._existing(job_id), self._store.result(job_id)
+
+    def _get(self, job_id: str) -> dict[str, Any]:
+        job, result = self._outcome(job_id)
+        return _summary(job) | {
+            "args": load(job.args),
+            "kwargs": load(job.kwargs),
+            "details": load(job.details),
+            "result": None if result is None else load(result),
+        }
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _follow_subscriptions(self, session: Session) -> Any:
+        options = PublishOptions(acknowledge=False)
+
+        def publish(topic: str, body: Mapping[str, Any]) -> None:
+            if session.is_attached():
+                session.publish(topic, body, options=options)
+
+        def created(_session: int, found: Mapping[str, Any]) -> None:
+            self._topics.created(found["id"], found["uri"], found["match"])
+
+        def deleted(_session: int, subscription: int) -> None:
+            self._topics.deleted(subscription)
+
+        self._topics.attach(publish)
+        yield session.subscribe(created, "wamp.subscription.on_create")
+        yield session.subscribe(deleted, "wamp.subscription.on_delete")
+        known = yield session.call("wamp.subscription.list")
+        for ids in known.values():
+            for subscription in ids:
+                found = yield session.call("wamp.subscription.get", subscription)
+                created(0, found)
+
+
+def run_relay(relay: Relay, wait: Callable[[float], None]) -> None:
+    """The relay's thread: look when the bell rings, and from time to time."""
+    _for_ever("relay", lambda: (relay.run(), wait(_LOOK_SECONDS)))
+
+
+def run_chores(chores: Chores) -> None:
+    """The chores' thread."""
+    sleep = threading.Event()
+    _for_ever("chores", lambda: sleep.wait(chores.run()))
+
+
+def _for_ever(name: str, step: Callable[[], Any]) -> None:
+    pause = threading.Event()
+
+    def loop() -> None:
+        while True:
+            try:
+                step()
+            except TaskbusError as error:
+                log.warning("%s: %s", name, error)
+                pause.wait(_LOOK_SECONDS)
+            except Exception:
+                log.exception("%s: unexpected error, going on", name)
+                pause.wait(_LOOK_SECONDS)
+
+    threading.Thread(target=loop, name=name, daemon=True).start()
+
+
+def _endpoint(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The procedure with the bus' errors."""
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def endpoint(*args: Any, **kwargs: Any) -> Any:
+        details = kwargs.pop(DETAILS)
+        try:
+            result = yield call(details, *args, **kwargs)
+        except Exception as error:
+            raise application_error(error) from error
+        return result
+
+    return endpoint
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    kept = ("id", "uri", "priority", "timeout", "retries", "created", "due", "started", "finished")
+    shown = {name: getattr(job, name) for name in kept}
+    error = None if job.error is None else load(job.error)
+    return shown | {
+        "state": job.state.value, "attempt": job.attempt, "seq": job.seq,
+        "worker": job.worker, "error": error,
+    }  # fmt: skip
+
+
+def _named(
+    names: tuple[str, ...], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Positional arguments by their names, and the keyword arguments."""
+    if len(args) > len(names):
+        raise InvalidArgument(
+            "args", list(args), "too many arguments", f"send {', '.join(names)}, others by name"
+        )
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _job_id(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    job = _named(("job",), args, kwargs).get("job")
+    if not is_job_id(job):
+        raise InvalidArgument("job", job, "not a job id", "send the id that submitting returned")
+    return str(job)
+
+
+def _states(value: Any) -> list[State]:
+    names = [value] if isinstance(value, str) else value or []
+    try:
+        return [State(name) for name in names]
+    except (ValueError, TypeError):
+        raise InvalidArgument(
+            "state", value, "not a state", f"use {', '.join(State)}, or a list of them"
+        ) from None
+
+
+def _whole(field: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    raise InvalidArgument(field, value, "out of range", f"use {least} to {most}")
+
+
+def _wait_seconds(value: Any) -> float:
+    if value is None:
+        return _LONGEST_WAIT
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_WAIT:
+        return float(value)
+    raise InvalidArgument(
+        "timeout", value, "not a number of seconds", f"use 0 to {_LONGEST_WAIT:g}"
+    )
+
+

@@ -1,0 +1,310 @@
+"""Bring the bus up, look at it, take it down: what an operator's commands do."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from taskbus.adapter.process import Presence
+from taskbus.model.apimap import ApiMap
+from taskbus.model.errors import TaskbusError
+from taskbus.model.settings import Settings
+from taskbus.site.folders import (
+    prepare_folders,
+    read_bridge,
+    shared_group,
+    user_id,
+    write_private,
+)
+from taskbus.site.programs import render_programs
+from taskbus.site.router import render_node
+from taskbus.wire import make_store, read_api_map
+
+_LOOK_SECONDS = 0.05
+_READY_SECONDS = 120.0
+_FATAL = ("FATAL", "BACKOFF")
+
+
+class NotReady(TaskbusError):
+    """The bus cannot start, or did not become ready."""
+
+    uri = "taskbus.error.not_ready"
+
+
+class Program(NamedTuple):
+    """One process under supervisord. ``ready``: it does its job, not merely runs."""
+
+    name: str
+    state: str
+    pid: int
+    ready: bool
+    note: str
+
+
+def prepare(settings: Settings) -> ApiMap:
+    """Everything that ``up`` writes before it starts anything; raises ConfigError, NotReady."""
+    api = read_api_map(settings)
+    _check_users(settings)
+    prepare_folders(settings)
+    with _umask(0o007 if settings.users else 0o077):
+        make_store(settings).close()
+        _share_database(settings)
+    key, secret = read_bridge(settings)
+    tickets = {
+        f"ticket_{name}": (settings.secrets / name).read_text(encoding="utf-8").strip()
+        for name in ("control", "backend", "operator", "browser")
+    }
+    node = render_node(
+        settings.router_config.read_text(encoding="utf-8"),
+        {
+            "http_host": settings.http_host,
+            "http_port": settings.http_port,
+            "web_dir": str(settings.web),
+            "router_socket": str(settings.router_socket),
+            "notify_topic": settings.notify_topic,
+            "bridge_key": key,
+            "bridge_secret": secret,
+            **tickets,
+        },
+        api.namespaces(),
+    )
+    write_private(settings.router_node / "config.json", node, user_id(settings, "router"))
+    programs = render_programs(
+        settings.supervisor_config.read_text(encoding="utf-8"), settings, api
+    )
+    write_private(settings.supervisor_file, programs)
+    return api
+
+
+def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str], None]) -> int:
+    """Start supervisord and wait until every part does its job; returns supervisord's pid.
+
+    ``attached``: it ends with this process. ``tell`` hears of each part that becomes ready.
+    Raises NotReady, with the log of the part that failed, and leaves nothing running.
+    """
+    if supervisor_state(settings) is not None:
+        raise NotReady("the bus is already up", remedy="see 'taskbus status', or 'taskbus down'")
+    _check_port(settings)
+    settings.supervisor_socket.unlink(missing_ok=True)
+    process = subprocess.Popen(  # noqa: S603
+        [
+            *(["setpriv", "--pdeathsig", "TERM"] if attached else []),
+            str(Path(sys.executable).parent / "supervisord"),
+            "--nodaemon",
+            "--configuration",
+            str(settings.supervisor_file),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _await_ready(settings, api, process, tell)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return process.pid
+
+
+def parts(settings: Settings, api: ApiMap) -> list[str]:
+    """The names of all processes that make up the bus."""
+    backends = [f"backend-{namespace}" for namespace in api.namespaces()]
+    workers = [f"worker-{number:02d}" for number in range(settings.worker_count)]
+    return ["beanstalkd", "router", "control", *backends, *workers]
+
+
+def programs(settings: Settings) -> list[Program]:
+    """What runs now; raises NotReady when supervisord does not answer."""
+    with _supervisor(settings) as proxy:
+        found = proxy.getAllProcessInfo()
+    answers = _page_answers(settings)
+    shown = []
+    for info in found:
+        name, state = info["name"], info["statename"]
+        if name == "router":
+            ready, note = answers, settings.url
+        elif name == "beanstalkd":
+            ready, note = _socket_answers(settings.queue_socket), ""
+        else:
+            about = Presence.look(settings.run, name)
+            ready = about is not None and about["pid"] == info["pid"]
+            note = f"{about['uris']} URIs" if about and "uris" in about else ""
+        shown.append(Program(name, state, info["pid"], ready and state == "RUNNING", note))
+    return shown
+
+
+def supervisor_state(settings: Settings) -> str | None:
+    """supervisord's state, None when it does not run."""
+    try:
+        with _supervisor(settings) as proxy:
+            return str(proxy.getState()["statename"])
+    except NotReady:
+        return None
+
+
+def stop(settings: Settings) -> None:
+    """Ask supervisord to stop everything and wait for its end; jobs in hand finish first."""
+    with _supervisor(settings) as proxy:
+        pid = int(proxy.getPID())
+        proxy.shutdown()
+    await_end(pid)
+
+
+def await_end(pid: int) -> None:
+    """Wait until a process is gone."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        os.waitid(os.P_PIDFD, watched, os.WEXITED)
+    except ChildProcessError:
+        # Not ours to wait for: the descriptor tells.
+        import select
+
+        select.select([watched], [], [])
+    finally:
+        os.close(watched)
+
+
+def kill(pid: int) -> None:
+    """End supervisord at once; everything it started dies with it."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def _await_ready(
+    settings: Settings,
+    api: ApiMap,
+    process: "subprocess.Popen[bytes]",
+    tell: Callable[[str], None],
+) -> None:
+    waiting = set(parts(settings, api))
+    deadline = time.monotonic() + _READY_SECONDS
+    while waiting:
+        if process.poll() is not None:
+            raise NotReady(
+                f"supervisord ended with status {process.returncode}",
+                log=_tail(settings.logs / "supervisord.log"),
+            )
+        failed = ""
+        if supervisor_state(settings) is not None:
+            for program in programs(settings):
+                if program.ready and program.name in waiting:
+                    waiting.discard(program.name)
+                    tell(f"{program.name} is ready {program.note}".rstrip())
+                elif program.state in _FATAL:
+                    failed = program.name
+        if failed or time.monotonic() > deadline:
+            name = failed or min(waiting)
+            log = settings.logs / f"{name.rpartition('-')[0] if 'worker' in name else name}.log"
+            problem = "does not start" if failed else f"was not ready in {_READY_SECONDS:g} s"
+            raise NotReady(f"{name} {problem}", log=_tail(log), remedy=f"see {log}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _check_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.http_host, settings.http_port))
+        except OSError as error:
+            raise NotReady(
+                f"cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror}",
+                field="http.port",
+                value=settings.http_port,
+                remedy=f"stop what uses it, or choose another http.port in {settings.file}",
+            ) from None
+
+
+def _check_users(settings: Settings) -> None:
+    if not settings.users:
+        return
+    if os.geteuid() != 0:
+        raise NotReady(
+            "the settings give programs users of their own, which only root can do",
+            field="user",
+            remedy=f"start as root, or remove [user] from {settings.file}",
+        )
+    for program, name in settings.users.items():
+        try:
+            command = ["setpriv", f"--reuid={name}", "--clear-groups", f"--regid={name}"]
+            subprocess.run(  # noqa: S603
+                [*command, sys.executable, "-c", "import taskbus"],
+                check=True, capture_output=True, cwd=settings.site,
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError) as error:
+            detail = getattr(error, "stderr", b"").decode(errors="replace").strip()[-200:]
+            raise NotReady(
+                f"user {name!r} of {program} does not exist or cannot run {sys.executable} "
+                f"in {settings.site}: {detail or error}",
+                field=f"user.{program}",
+                value=name,
+                remedy="choose a user that exists, and a place for the project that it can read",
+            ) from None
+
+
+def _share_database(settings: Settings) -> None:
+    group = shared_group(settings)
+    for file in settings.data.glob("taskbus.db*"):
+        if group != -1:
+            os.chown(file, -1, group)
+            os.chmod(file, 0o660)
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def _supervisor(settings: Settings) -> Iterator[Any]:
+    transport = SupervisorTransport(None, None, f"unix://{settings.supervisor_socket}")
+    try:
+        yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    except (OSError, xmlrpc.client.Error, http.client.HTTPException) as error:
+        raise NotReady("the bus is not up", remedy="start it with 'taskbus up'") from error
+    finally:
+        transport.close()
+
+
+def _page_answers(settings: Settings) -> bool:
+    connection = http.client.HTTPConnection(settings.http_host, settings.http_port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _socket_answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _tail(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")[-2000:]
+    except OSError:
+        return ""

@@ -1,0 +1,163 @@
+"""The API map: one file says what every URI does.
+
+::
+
+    [api."com.example.dante.sleeper"]
+    python = "tasks.dante:Sleeper"      # or http = "http://..." or exec = ["php", "x.php"]
+    mode = "background"                 # foreground (default): run now; background: queue a job
+    timeout = 60                        # seconds
+    retries = 3                         # further attempts after the first one failed
+    priority = "high"
+
+    [api."com.example.shop.*"]          # every URI below it
+    http = "http://127.0.0.1:8000/rpc"
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from taskbus.model.errors import InvalidArgument, UnknownUri
+from taskbus.model.located import LocatedToml
+from taskbus.model.options import check_priority, check_retries, check_timeout
+from taskbus.model.uri import check_pattern, covers, in_namespace, is_pattern
+
+Mode = Literal["foreground", "background"]
+MODES: tuple[Mode, ...] = ("foreground", "background")
+KINDS = ("python", "http", "exec")
+
+_PYTHON = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_VISIBLE = re.compile(r"[!-~]+")  # Anything else is percent-encoded in a URL.
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a URI (or every URI below ``x.*``) does. ``timeout`` in seconds."""
+
+    pattern: str
+    kind: str
+    target: str | tuple[str, ...]
+    mode: Mode = "foreground"
+    timeout: float = 300.0
+    retries: int = 0
+    priority: int = 500
+
+    @property
+    def handler(self) -> dict[str, Any]:
+        """The entry as the forker needs it: JSON values."""
+        return {"kind": self.kind, "target": self.target, "timeout": self.timeout}
+
+
+class ApiMap:
+    """All entries; ``entry(uri)`` finds the one that applies."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries: Mapping[str, Entry] = {entry.pattern: entry for entry in entries}
+        # As the router does for prefix registrations: the longest pattern wins.
+        self._patterns = sorted(filter(is_pattern, self.entries), key=len, reverse=True)
+
+    def entry(self, uri: str) -> Entry:
+        """The exact entry, or the longest pattern's; raises UnknownUri."""
+        if exact := self.entries.get(uri):
+            return exact
+        for pattern in self._patterns:
+            if covers(pattern, uri):
+                return self.entries[pattern]
+        raise UnknownUri(uri)
+
+    def below(self, namespace: str) -> list[Entry]:
+        """The entries of one namespace."""
+        return [entry for entry in self.entries.values() if in_namespace(entry.pattern, namespace)]
+
+    def namespaces(self) -> list[str]:
+        """The fewest namespaces that hold every entry, sorted: one backend serves each."""
+        parents = sorted({pattern.rpartition(".")[0] for pattern in self.entries}, key=len)
+        found: list[str] = []
+        for parent in parents:
+            if not any(in_namespace(parent + ".*", shorter) for shorter in found):
+                found.append(parent)
+        return sorted(found)
+
+
+def parse_api_map(text: str, file: str) -> ApiMap:
+    """The map in a TOML text; raises ConfigError naming ``file`` and the line."""
+    toml = LocatedToml(text, file)
+    for key in toml.data:
+        if key != "api":
+            raise toml.error((key,), f"unknown table [{key}]", 'entries are [api."some.uri"]')
+    api = toml.table(toml.data.get("api", {}), ("api",))
+    return ApiMap(_entry(toml, uri, toml.table(body, ("api", uri))) for uri, body in api.items())
+
+
+def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:
+    path = ("api", uri)
+    kinds = [key for key in KINDS if key in body]
+    if len(kinds) != 1:
+        raise toml.error(path, f"{uri}: needs exactly one of {', '.join(KINDS)}", "name one")
+    fields: dict[str, Any] = {}
+    for key, value in body.items():
+        check = _CHECKS.get(key)
+        if check is None:
+            known = ", ".join(sorted(_CHECKS))
+            raise toml.error((*path, key), f"{uri}: unknown option {key!r}", f"known: {known}")
+        try:
+            fields[key] = check(value)
+        except InvalidArgument as error:
+            raise toml.error(
+                (*path, key), f"{uri}: {error.message}", error.about["remedy"]
+            ) from None
+    try:
+        check_pattern(uri)
+    except InvalidArgument as error:
+        raise toml.error(path, error.message, error.about["remedy"]) from None
+    kind = kinds[0]
+    return Entry(pattern=uri, kind=kind, target=fields.pop(kind), **fields)
+
+
+def _python(value: Any) -> str:
+    if isinstance(value, str) and _PYTHON.fullmatch(value):
+        return value
+    raise InvalidArgument(
+        "python", value, "not a task's place", 'write "package.module:ClassOrFunction"'
+    )
+
+
+def _http(value: Any) -> str:
+    if isinstance(value, str) and _VISIBLE.fullmatch(value):
+        try:
+            parts = urlsplit(value)
+            _ = parts.port  # Raises where it is no port.
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.fragment:
+            return value
+    raise InvalidArgument("http", value, "not an http URL", 'write "http://host:port/path"')
+
+
+def _exec(value: Any) -> tuple[str, ...]:
+    words = value if isinstance(value, list) else []
+    if words and all(isinstance(word, str) and "\0" not in word for word in words) and words[0]:
+        return tuple(words)
+    raise InvalidArgument(
+        "exec", value, "not an argument list", 'write ["program", "argument", ...]; no shell'
+    )
+
+
+def _mode(value: Any) -> Mode:
+    for mode in MODES:
+        if value == mode:
+            return mode
+    raise InvalidArgument("mode", value, "not a mode", f"use one of {', '.join(MODES)}")
+
+
+_CHECKS: dict[str, Any] = {
+    "python": _python,
+    "http": _http,
+    "exec": _exec,
+    "mode": _mode,
+    "timeout": check_timeout,
+    "retries": check_retries,
+    "priority": check_priority,
+}

@@ -1,0 +1,145 @@
+"""Everything that can go wrong, as one family: each error has a WAMP error URI of its own.
+
+An error that a caller caused says which field, which value and what to do instead; every door
+(WAMP, HTTP, CLI) shows the same three.
+"""
+
+from typing import Any
+
+_SHOWN = 200
+
+
+class TaskbusError(Exception):
+    """Base of all errors that cross a door; ``about`` holds field, value, remedy where known."""
+
+    uri: str = "taskbus.error.internal"
+
+    def __init__(self, message: str, **about: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.about = {key: value for key, value in about.items() if value is not None}
+        if "value" in self.about:
+            self.about["value"] = _shown(self.about["value"])
+
+    def __str__(self) -> str:
+        remedy = self.about.get("remedy")
+        return f"{self.message}; {remedy}" if remedy else self.message
+
+
+class InvalidArgument(TaskbusError):
+    """A field of a request has a value that the bus cannot take."""
+
+    uri = "taskbus.error.invalid_argument"
+
+    def __init__(self, field: str, value: Any, problem: str, remedy: str) -> None:
+        super().__init__(
+            f"{field}: {problem} (got {_shown(value)!r})", field=field, value=value, remedy=remedy
+        )
+
+
+class UnknownUri(TaskbusError):
+    """No entry of the API map matches the URI."""
+
+    uri = "taskbus.error.unknown_uri"
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            f"no entry of the API map matches {uri!r}",
+            field="uri",
+            value=uri,
+            remedy="add it to the API map, or check the spelling with 'taskbus check'",
+        )
+
+
+class JobNotFound(TaskbusError):
+    """No job has this id."""
+
+    uri = "taskbus.error.job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"no job has the id {job_id!r}",
+            field="job",
+            value=job_id,
+            remedy="use the id that submitting the job returned",
+        )
+
+
+class ConfigError(TaskbusError):
+    """The settings file or the API map is wrong at a place that the message names."""
+
+    uri = "taskbus.error.config"
+
+    def __init__(self, file: str, line: int | None, problem: str, remedy: str) -> None:
+        where = f"{file}:{line}" if line else file
+        super().__init__(f"{where}: {problem}", field=where, remedy=remedy)
+
+
+class TaskFailure(TaskbusError):
+    """A task failed. Task code may raise it to choose the message, the error URI and details."""
+
+    uri = "taskbus.error.task_failed"
+
+    def __init__(self, message: str, *, error_uri: str | None = None, **about: Any) -> None:
+        super().__init__(message, **about)
+        if error_uri:
+            self.uri = error_uri
+
+
+class InvalidResult(TaskFailure):
+    """A task returned something that JSON cannot carry."""
+
+    uri = "taskbus.error.invalid_result"
+
+
+class TaskTimeout(TaskFailure):
+    """A task did not end within its timeout."""
+
+    uri = "taskbus.error.timeout"
+
+
+class TaskKilled(TaskFailure):
+    """The process that ran the task died without a result."""
+
+    uri = "taskbus.error.killed"
+
+
+class WorkerLost(TaskFailure):
+    """The worker that ran the task died, more often than a job is allowed to outlive."""
+
+    uri = "taskbus.error.worker_lost"
+
+
+class HandlerUnreachable(TaskFailure):
+    """An http or exec handler could not be reached or started."""
+
+    uri = "taskbus.error.handler_unreachable"
+
+
+class StoreUnavailable(TaskbusError):
+    """The store did not take the write; nothing was accepted."""
+
+    uri = "taskbus.error.store_unavailable"
+
+
+class QueueUnavailable(TaskbusError):
+    """The queue server cannot be reached."""
+
+    uri = "taskbus.error.queue_unavailable"
+
+
+class WaitTimeout(TaskbusError):
+    """The job had not finished when the caller's waiting time was over; the job goes on."""
+
+    uri = "taskbus.error.wait_timeout"
+
+
+def _shown(value: Any) -> Any:
+    """A value short enough for a message; long ones keep their start."""
+    if isinstance(value, (int, float, bool)) or value is None:
+        return value
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deeply"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -1,0 +1,138 @@
+"""A job, its states and every change that a job can go through.
+
+::
+
+      submit                claim                    settle
+     --------> scheduled --+       +--> running --+--> succeeded
+         |        | due    |       |     |   ^    +--> failed
+         |        v        v       |     |   |    |
+         +-----> queued ---+-------+     |   |    +--> retrying --+
+                  ^   ^                  |   +--------------------+ due, queued again
+                  |   +------------------+ worker lost
+"""
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from taskbus.model.json import dump
+from taskbus.model.options import HIGHEST_PRIORITY
+
+
+class State(StrEnum):
+    """What is true of a job now."""
+
+    SCHEDULED = "scheduled"  # accepted, waits in the store until its time
+    QUEUED = "queued"  # due, waits for a worker
+    RUNNING = "running"  # one attempt is under way
+    RETRYING = "retrying"  # an attempt failed, the next one waits for its backoff
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.SCHEDULED: frozenset({State.QUEUED}),
+    State.QUEUED: frozenset({State.RUNNING}),
+    State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.RETRYING, State.QUEUED}),
+    State.RETRYING: frozenset({State.QUEUED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+}
+FINAL = frozenset(state for state, then in TRANSITIONS.items() if not then)
+
+
+class Job(NamedTuple):
+    """One accepted call. Times are seconds since the epoch; ``args``, ``kwargs``, ``details`` and
+    ``error`` are JSON texts. ``seq`` counts the job's journal and fences every write to it.
+    """
+
+    id: str
+    uri: str
+    state: State
+    priority: int
+    timeout: float
+    retries: int
+    args: str
+    kwargs: str
+    details: str
+    created: float
+    due: float
+    started: float | None = None
+    finished: float | None = None
+    attempt: int = 0
+    losses: int = 0
+    worker: str | None = None
+    lease: float | None = None
+    error: str | None = None
+    seq: int = 0
+
+    @property
+    def placement(self) -> "Placement":
+        """How the queue is told of this job."""
+        return Placement(self.id, self.priority)
+
+
+class Event(NamedTuple):
+    """One line of a job's journal. ``kind`` is a State, ``progress`` or ``output``."""
+
+    job: str
+    seq: int
+    at: float
+    kind: str
+    data: str
+
+
+class Placement(NamedTuple):
+    """A job id on its way to the queue."""
+
+    job: str
+    priority: int
+
+    @property
+    def urgency(self) -> int:
+        """The priority as beanstalkd counts: lower runs earlier."""
+        return HIGHEST_PRIORITY - self.priority
+
+
+class Change(NamedTuple):
+    """One atomic step: the job before and after, its events, and its result once it has one.
+
+    A store applies it only where the job still is at ``before.seq``.
+    """
+
+    before: Job
+    after: Job
+    events: tuple[Event, ...]
+    result: str | None = None
+
+
+def born(job: Job, reason: str, actor: str) -> Event:
+    """The first event of a job that is not stored yet (its ``seq`` is 1)."""
+    return Event(job.id, job.seq, job.created, job.state, dump({"reason": reason, "actor": actor}))
+
+
+def move(
+    job: Job,
+    state: State,
+    at: float,
+    *,
+    reason: str,
+    actor: str,
+    data: dict[str, Any] | None = None,
+    result: str | None = None,
+    **fields: Any,
+) -> Change:
+    """The change that brings a job into ``state``; raises ValueError where there is no such way."""
+    if state not in TRANSITIONS[job.state]:
+        raise ValueError(f"job {job.id}: no transition from {job.state} to {state}")
+    after = job._replace(state=state, seq=job.seq + 1, **fields)
+    body = {"reason": reason, "actor": actor, "attempt": after.attempt, **(data or {})}
+    return Change(job, after, (Event(job.id, after.seq, at, state, dump(body)),), result)
+
+
+def note(job: Job, at: float, notes: list[tuple[str, dict[str, Any]]]) -> Change:
+    """The change that adds events (kind, data) to a job and leaves its state."""
+    events = tuple(
+        Event(job.id, job.seq + nth, at, kind, dump(data))
+        for nth, (kind, data) in enumerate(notes, 1)
+    )
+    return Change(job, job._replace(seq=job.seq + len(events)), events)

@@ -1,0 +1,52 @@
+"""What a task is given and what it gives back. Lean: the forker imports this."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def _silent(_value: float, _message: str) -> None:
+    return None
+
+
+class TaskInput:
+    """One call of a task.
+
+    ``uri``: the URI that was called. ``args``, ``kwargs``: as the caller sent them (JSON values).
+    ``details``: who called and how, ``{"caller_authid": str, "caller_authrole": str, ...}``; for a
+    background job also ``"job"`` (its id) and ``"attempt"`` (1 for the first).
+    """
+
+    __slots__ = ("_progress", "args", "details", "kwargs", "uri")
+
+    def __init__(
+        self,
+        uri: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
+        progress: Callable[[float, str], None] = _silent,
+    ) -> None:
+        self.uri = uri
+        self.args = list(args)
+        self.kwargs = dict(kwargs or {})
+        self.details = dict(details or {})
+        self._progress = progress
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tell whoever watches how far the task is: ``fraction`` from 0.0 to 1.0."""
+        self._progress(min(1.0, max(0.0, float(fraction))), message)
+
+
+class TaskResult:
+    """What a task returns: positional and keyword results (JSON values), as WAMP has them."""
+
+    __slots__ = ("args", "kwargs")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = list(args)
+        self.kwargs = kwargs
+
+    @classmethod
+    def of(cls, value: Any) -> "TaskResult":
+        """A plain return value becomes the single positional result."""
+        return value if isinstance(value, cls) else cls(value)

@@ -1,0 +1,5 @@
+"""Time: seconds since the epoch."""
+
+from collections.abc import Callable
+
+Clock = Callable[[], float]

@@ -1,0 +1,52 @@
+"""The queue: which job to look at next. A hint; the store is the truth."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from taskbus.model.job import Placement
+
+
+class Delivery(NamedTuple):
+    """One job id, reserved for this connection until it is deleted, released or lost."""
+
+    number: int
+    job: str
+
+
+class QueueStats(NamedTuple):
+    """How many entries wait, are reserved, and wait for their delay."""
+
+    ready: int
+    reserved: int
+    delayed: int
+
+
+class Queue(Protocol):
+    """One connection. Every method raises QueueUnavailable when the server cannot be reached."""
+
+    def put(self, placements: Sequence[Placement]) -> None:
+        """Queue job ids; those of higher priority come out earlier, equal ones in order."""
+
+    def request(self) -> None:
+        """Ask for the next delivery; nothing else may be said until ``take`` has answered."""
+
+    def fileno(self) -> int:
+        """Becomes readable when ``take`` will not wait."""
+
+    def take(self) -> Delivery | None:
+        """The delivery asked for, waiting for it; None when the server asks to ask again."""
+
+    def touch(self, delivery: Delivery) -> bool:
+        """Keep the reservation for another TTR; False when it is lost."""
+
+    def delete(self, delivery: Delivery) -> bool:
+        """The job needs no further delivery; False when there was nothing to delete."""
+
+    def release(self, delivery: Delivery, delay: float) -> bool:
+        """Deliver again, to anyone, in ``delay`` seconds; False when the reservation is lost."""
+
+    def stats(self) -> QueueStats:
+        """Counts of the queue as a whole."""
+
+    def close(self) -> None:
+        """Leave; what is reserved goes back at once."""

@@ -1,0 +1,71 @@
+"""The store: jobs, their journal and their results. Every write is one atomic commit."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from taskbus.model.job import Change, Event, Job, Placement, State
+
+
+class Entry(NamedTuple):
+    """An event and its position in the journal of the whole store."""
+
+    position: int
+    event: Event
+
+
+class Store(Protocol):
+    """Safe to use from several threads. Every method may raise StoreUnavailable."""
+
+    def add(self, jobs: Sequence[Job], events: Sequence[Event], placed: Sequence[str] = ()) -> None:
+        """Accept jobs with their first events. Queued ones are remembered as not yet placed in
+        the queue; ``placed`` are job ids accepted earlier that the queue has taken since.
+        Durable when it returns.
+        """
+
+    def placed(self, jobs: Sequence[str]) -> None:
+        """The queue has taken these job ids."""
+
+    def unplaced(self, before: float, limit: int) -> list[Placement]:
+        """Jobs that the queue may not know of, queued before this time; some may run meanwhile."""
+
+    def advance(self, changes: Sequence[Change], durable: bool = True) -> list[bool]:
+        """Apply each change whose job still is at ``before.seq``; says which were applied.
+
+        A change that follows another of the same job in the same call is applied after it, and
+        refused with it. Not ``durable``: a power failure, not a crash, may undo it.
+        """
+
+    def renew(self, job: Job, lease: float) -> bool:
+        """Extend the running attempt's lease; False when the attempt is no longer the job's."""
+
+    def job(self, job: str) -> Job | None:
+        """The job as it is now."""
+
+    def result(self, job: str) -> str | None:
+        """The result of a succeeded job, a JSON text."""
+
+    def jobs(
+        self, states: Collection[State] = (), uri: str = "", before: str = "", limit: int = 100
+    ) -> list[Job]:
+        """Newest first, older than the job ``before``; ``uri`` may end in ``.*``."""
+
+    def due(self, now: float, limit: int) -> list[Job]:
+        """Scheduled and retrying jobs whose time has come, the earliest first."""
+
+    def next_due(self) -> float | None:
+        """When the next scheduled or retrying job is due."""
+
+    def events(self, job: str, after: int = 0, limit: int = 1000) -> list[Event]:
+        """The job's journal from ``seq > after``, in order."""
+
+    def journal(self, after: int, limit: int) -> list[Entry]:
+        """The journal of all jobs from ``position > after``, in order, without gaps."""
+
+    def position(self) -> int:
+        """The position of the newest entry of the journal."""
+
+    def counts(self) -> Mapping[State, int]:
+        """How many jobs are in each state."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""

@@ -1,0 +1,191 @@
+"""What the commands print: tables and colours for people, JSON for scripts."""
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from taskbus.model.apimap import ApiMap
+from taskbus.model.errors import TaskbusError
+from taskbus.model.settings import Settings
+
+if TYPE_CHECKING:
+    from taskbus.launch import Program
+
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "grey": 90, "bold": 1}
+_STATE_COLOURS = {
+    "scheduled": "blue", "queued": "blue", "running": "yellow", "retrying": "yellow",
+    "succeeded": "green", "failed": "red",
+}  # fmt: skip
+
+
+def as_json(value: Any) -> None:
+    """One JSON document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def as_json_line(value: Any) -> None:
+    """One JSON document in one line."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def progress(text: str) -> None:
+    """What is going on, apart from the result."""
+    print(f"{_paint('taskbus:', 'grey', sys.stderr)} {text}", file=sys.stderr, flush=True)
+
+
+def note(body: Any) -> None:
+    """A progressive result."""
+    if isinstance(body, dict) and "fraction" in body:
+        progress(f"{body['fraction']:4.0%} {body.get('message', '')}")
+    else:
+        progress(json.dumps(body, ensure_ascii=False, default=str))
+
+
+def error(failure: TaskbusError, json_wanted: bool) -> None:
+    """An error: its URI, what is wrong, what to do."""
+    if json_wanted:
+        told = {"error": failure.uri, "message": failure.message, **failure.about}
+        print(json.dumps(told, ensure_ascii=False, default=str), file=sys.stderr)
+        return
+    print(
+        f"{_paint('error', 'red', sys.stderr)} {failure.uri}: {failure.message}", file=sys.stderr
+    )
+    for key in ("remedy", "log"):
+        if key in failure.about:
+            print(f"  {key}: {failure.about[key]}", file=sys.stderr)
+
+
+def result(value: Any, json_wanted: bool) -> None:
+    """The result of a call: a bare value where it is one, args and kwargs where it is more."""
+    if hasattr(value, "results"):
+        value = {"args": list(value.results), "kwargs": dict(value.kwresults or {})}
+    if json_wanted:
+        as_json(value)
+    elif isinstance(value, str):
+        print(value)
+    else:
+        print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def greeting(settings: Settings, api: ApiMap, seconds: float, detached: bool) -> None:
+    """What a newcomer does next."""
+    script = settings.site / "cron" / "call.sh"
+    relative = os.path.relpath(script)
+    uri = next(iter(api.entries), "com.example.some.uri")
+
+    command = os.path.relpath(os.path.join(os.path.dirname(sys.executable), "taskbus"))
+    end = f"{command} down" if detached else "Ctrl-C"
+    print(f"""
+{_paint(f"The bus is up ({seconds:.1f} s).", "green")}
+
+  page    {settings.url}
+  call    {command} call {uri}
+  curl    {relative} {uri}      signs with curl and openssl alone, for cron
+  queue   {command} submit {uri}
+  watch   {command} jobs
+  stop    {end}
+""")
+
+
+def status(programs: Sequence["Program"], counts: Mapping[str, Any] | None) -> None:
+    """The programs, and the jobs."""
+    rows = [
+        (one.name, one.state.lower(), "ready" if one.ready else "not ready",
+         str(one.pid or ""), one.note)
+        for one in programs
+    ]  # fmt: skip
+    colours = [("", "", "green" if one.ready else "red", "grey", "grey") for one in programs]
+    _table(("PROGRAM", "PROCESS", "SERVICE", "PID", ""), rows, colours)
+    if counts:
+        print()
+        shown = [f"{count} {_paint(state, _STATE_COLOURS[state])}"
+                 for state, count in counts["jobs"].items()]  # fmt: skip
+        print("jobs   " + ", ".join(shown))
+        queue = counts["queue"]
+        print("queue  " + (", ".join(f"{n} {name}" for name, n in queue.items()) if queue else "?"))
+
+
+def api_map(settings: Settings, api: ApiMap) -> None:
+    """What every URI does."""
+    rows = [
+        (one.pattern, one.mode, one.kind,
+         one.target if isinstance(one.target, str) else " ".join(one.target))
+        for one in api.entries.values()
+    ]  # fmt: skip
+    _table(("URI", "MODE", "KIND", "TARGET"), rows, [("", "", "grey", "grey")] * len(rows))
+    print(f"\n{settings.file} and {settings.api_map} are fine")
+
+
+def jobs(found: Sequence[Mapping[str, Any]]) -> None:
+    """One line a job."""
+    rows = [
+        (one["id"], one["state"], one["uri"], _when(one["created"]), _took(one),
+         (one["error"] or {}).get("message", "")[:60])
+        for one in found
+    ]  # fmt: skip
+    colours = [("", _STATE_COLOURS[one["state"]], "", "grey", "grey", "red") for one in found]
+    _table(("JOB", "STATE", "URI", "CREATED", "TOOK", ""), rows, colours)
+
+
+def job(one: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
+    """Everything about one job."""
+    print(f"{_paint(one['id'], 'bold')}  {_paint(one['state'], _STATE_COLOURS[one['state']])}")
+    for key in ("uri", "args", "kwargs", "priority", "timeout", "retries", "attempt", "worker"):
+        print(f"  {key:9} {json.dumps(one[key], ensure_ascii=False)}")
+    if one["error"]:
+        print(f"  {_paint('error', 'red'):9}     {one['error']['error']}: {one['error']['message']}")
+    if one["result"]:
+        shown = json.dumps(one["result"], ensure_ascii=False)
+        print(f"  result    {shown if len(shown) <= 500 else shown[:500] + '...'}")
+    print()
+    for event in events:
+        data = {key: value for key, value in event["data"].items() if value not in (None, "")}
+        told = json.dumps(data, ensure_ascii=False)
+        print(f"  {event['seq']:4} {_when(event['at'])} {event['kind']:10} {told[:200]}")
+
+
+def output(event: Mapping[str, Any]) -> None:
+    """What a task wrote, as it wrote it; the rest of the journal on stderr."""
+    data = event["data"]
+    if event["kind"] == "output":
+        stream = sys.stderr if data["stream"] == "stderr" else sys.stdout
+        chunk = base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
+        stream.buffer.write(chunk)
+        stream.flush()
+        if "dropped" in data:
+            progress(f"{data['dropped']} bytes more were not kept")
+    elif event["kind"] == "progress":
+        note(data)
+    else:
+        progress(f"{event['kind']} ({data['reason']})")
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[Sequence[str]]
+) -> None:
+    widths = [max(len(row[n]) for row in [head, *rows]) for n in range(len(head))]
+    print("  ".join(_paint(f"{text:{w}}", "grey") for text, w in zip(head, widths, strict=True)))
+    for row, paints in zip(rows, colours, strict=True):
+        cells = zip(row, widths, paints, strict=True)
+        print("  ".join(_paint(f"{text:{width}}", paint) for text, width, paint in cells).rstrip())
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _took(one: Mapping[str, Any]) -> str:
+    if one["started"] is None or one["finished"] is None:
+        return ""
+    return f"{one['finished'] - one['started']:.3f} s"
+
+
+def _paint(text: str, colour: str, stream: Any = None) -> str:
+    target = stream or sys.stdout
+    if not colour or "NO_COLOR" in os.environ or not target.isatty():
+        return text
+    return f"\033[{_COLOURS[colour]}m{text}\033[0m"

@@ -1,0 +1,177 @@
+"""The only file that names concrete adapters: settings in, a running program out."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from taskbus.model.apimap import ApiMap, parse_api_map
+from taskbus.model.errors import ConfigError
+from taskbus.model.settings import Settings, parse_settings
+from taskbus.port.store import Store
+
+
+def read_settings(file: Path) -> Settings:
+    """The settings in a file; raises ConfigError."""
+    return parse_settings(_read(file), file)
+
+
+def read_api_map(settings: Settings) -> ApiMap:
+    """The API map that the settings name; raises ConfigError."""
+    return parse_api_map(_read(settings.api_map), str(settings.api_map))
+
+
+def make_store(settings: Settings) -> Store:
+    """The store, its tables made where they are missing; raises StoreUnavailable."""
+    from taskbus.adapter.sql import SqlStore
+
+    return SqlStore(settings.database)
+
+
+def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
+    """Run the coroutine ``work(session)`` as the operator; see ``edge.client.visit``."""
+    from taskbus.edge.client import visit
+    from taskbus.edge.session import REALM
+
+    ticket = _read(settings.secrets / "operator").strip()
+    return visit(str(settings.router_socket), "operator", ticket, work, REALM)
+
+
+def run_worker(settings: Settings, name: str, most: int | None) -> None:
+    """The worker program: serve until a signal ends it, or until ``most`` jobs are done."""
+    from taskbus.adapter.beanstalkd import BeanstalkdQueue
+    from taskbus.adapter.doorbell import Doorbell
+    from taskbus.adapter.process import Presence, ProcessLiveness
+    from taskbus.worker.parent import Worker
+
+    presence = Presence(settings.run, name)
+    worker = Worker(
+        store=make_store(settings),
+        queues=[
+            BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
+            for _ in range(settings.worker_slots if most is None else 1)
+        ],
+        liveness=ProcessLiveness(),
+        bell=Doorbell(settings.doorbell),
+        clock=time.time,
+        load_map=lambda: read_api_map(settings),
+        task_path=[str(settings.tasks)],
+        ttr=settings.worker_ttr,
+        on_ready=presence.hold,
+    )
+    worker.serve(most)
+
+
+def run_backend(settings: Settings, namespace: str) -> None:
+    """The backend program of one namespace; ends by a signal."""
+    from twisted.internet import reactor
+
+    from taskbus.adapter.beanstalkd import BeanstalkdQueue
+    from taskbus.adapter.doorbell import Doorbell
+    from taskbus.adapter.process import Presence
+    from taskbus.core.intake import Intake
+    from taskbus.edge.backend import Backend
+    from taskbus.edge.batch import Batch
+
+    api = read_api_map(settings)
+    if not api.below(namespace):
+        raise ConfigError(
+            str(settings.api_map),
+            None,
+            f"no entry below the namespace {namespace!r}",
+            f"it has {', '.join(api.namespaces()) or 'no entries'}",
+        )
+    sys.path.insert(0, str(settings.tasks))
+    queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
+    presence = Presence(settings.run, f"backend-{namespace}")
+    backend = Backend(
+        reactor=reactor,
+        api=api,
+        namespace=namespace,
+        batch=Batch(reactor, Intake(make_store(settings), queue)),
+        bell=Doorbell(settings.doorbell),
+        clock=time.time,
+        threads=settings.backend_threads,
+        on_serving=lambda count: presence.hold(uris=count),
+    )
+    _serve_component(settings, "backend", backend.join, presence.drop)
+
+
+def run_control(settings: Settings) -> None:
+    """The control program: ``taskbus.job.*``, relay and chores; ends by a signal."""
+    from twisted.internet import reactor
+
+    from taskbus.adapter.beanstalkd import BeanstalkdQueue
+    from taskbus.adapter.doorbell import Door, Doorbell
+    from taskbus.adapter.process import Presence
+    from taskbus.core.chores import Chores
+    from taskbus.core.intake import Intake
+    from taskbus.core.relay import Relay
+    from taskbus.edge.batch import Batch
+    from taskbus.edge.control import Control, run_chores, run_relay
+
+    store = make_store(settings)
+    queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
+    presence = Presence(settings.run, "control")
+    control = Control(
+        reactor=reactor,
+        api=read_api_map(settings),
+        store=store,
+        queue=queue,
+        batch=Batch(reactor, Intake(store, queue)),
+        bell=Doorbell(settings.doorbell),
+        clock=time.time,
+        notify_topic=settings.notify_topic,
+        on_serving=lambda count: presence.hold(uris=count),
+    )
+    relay = Relay(
+        store,
+        lambda entries: reactor.callFromThread(control.deliver, entries),  # type: ignore[attr-defined]
+        control.is_watched,
+    )
+    run_relay(relay, Door(settings.doorbell).wait)
+    run_chores(Chores(store, queue, time.time))
+
+    def leave() -> None:
+        control.leave()
+        presence.drop()
+
+    _serve_component(settings, "control", control.join, leave)
+
+
+def _serve_component(
+    settings: Settings,
+    principal: str,
+    join: Callable[..., object],
+    leave: Callable[[], None],
+) -> None:
+    from twisted.internet import reactor
+
+    from taskbus.edge.session import connect
+
+    ticket = _read(settings.secrets / principal).strip()
+    component = connect(settings.router_socket, principal, ticket, join, leave)
+    component.start(reactor)
+    reactor.run()  # type: ignore[attr-defined]
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Lines on stderr, where supervisord collects them."""
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(file), None, f"not UTF-8: {error}", "save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            str(file), None, f"cannot be read: {error.strerror}", "check the path and its rights"
+        ) from None

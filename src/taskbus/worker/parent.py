@@ -1,0 +1,382 @@
+"""The worker: reserve, claim, run in a fresh child, settle, delete.
+
+Single-threaded and synchronous: one loop over a few slots. What ended and what was delivered since
+the last turn is settled and claimed in one commit. Signals only set flags and wake the loop: TERM
+and INT let the jobs in hand finish, HUP loads the task code anew.
+"""
+
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskbus.core.lease import Busy, Nothing, claim
+from taskbus.core.settle import settle
+from taskbus.handler.perform import Outcome, failure_text
+from taskbus.model.apimap import ApiMap
+from taskbus.model.errors import QueueUnavailable, StoreUnavailable, TaskbusError
+from taskbus.model.job import Change, Job, State, note
+from taskbus.port.bell import Bell
+from taskbus.port.clock import Clock
+from taskbus.port.liveness import Liveness
+from taskbus.port.queue import Delivery, Queue
+from taskbus.port.store import Store
+from taskbus.worker.attempt import Attempt
+from taskbus.worker.channel import wait_readable
+from taskbus.worker.spares import ForkerGone, Spares
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class _Slot:
+    """A place for one job, with a queue connection of its own: reservations belong to it."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.asked = False
+        self.delivery: Delivery | None = None
+        self.job: Job | None = None
+        self.attempt: Attempt | None = None
+        self.outcome: Outcome | None = None
+        self.rest_until = 0.0
+        self.pause = _FIRST_PAUSE
+
+    @property
+    def idle(self) -> bool:
+        return self.delivery is None
+
+    def clear(self) -> None:
+        """Ready for the next job."""
+        if self.attempt is not None:
+            self.attempt.child.close()
+        self.delivery = self.job = self.attempt = self.outcome = None
+
+
+class Worker:
+    """A few slots, one forker."""
+
+    def __init__(
+        self,
+        store: Store,
+        queues: Sequence[Queue],
+        liveness: Liveness,
+        bell: Bell,
+        clock: Clock,
+        load_map: Callable[[], ApiMap],
+        task_path: Sequence[str],
+        ttr: float,
+        on_ready: Callable[[], None],
+    ) -> None:
+        """``queues``: a connection for each job that may run at a time; ``load_map`` reads the API
+        map anew; ``ttr``: seconds a claim lasts without a sign of life; ``on_ready`` is called
+        whenever the worker has asked for a job.
+        """
+        self._store = store
+        self._slots = [_Slot(queue) for queue in queues]
+        self._liveness = liveness
+        self._bell = bell
+        self._clock = clock
+        self._load_map = load_map
+        self._task_path = task_path
+        self._ttr = ttr
+        self._on_ready = on_ready
+        self._stopping = False
+        self._stale = False
+        self._left: int | None = None
+        self._store_rest_until = 0.0
+        self._store_pause = _FIRST_PAUSE
+        self._listen()
+        self._api, self._spares = self._warm()
+        self._old: list[Spares] = []
+        # What is loaded now stays for good: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def serve(self, most: int | None = None) -> None:
+        """Work until told to stop, or until ``most`` jobs are done."""
+        self._left = most
+        while not (self._is_over() and all(slot.idle for slot in self._slots)):
+            if self._stale:
+                self._reload()
+            self._ask()
+            self._turn(self._wait())
+        for slot in self._slots:
+            slot.queue.close()
+        self._spares.close()
+
+    def _is_over(self) -> bool:
+        return self._stopping or self._left == 0
+
+    def _ask(self) -> None:
+        """Idle slots ask the queue for a job, or stop asking."""
+        now = self._clock()
+        asking = sum(not slot.idle or slot.asked for slot in self._slots)
+        for slot in self._slots:
+            if not slot.idle:
+                continue
+            if self._is_over():
+                # Closing the connection gives back what may just have been reserved.
+                slot.queue.close()
+                slot.asked = False
+            elif not slot.asked and now >= slot.rest_until:
+                if self._left is not None and asking >= self._left:
+                    return
+                with _Resting(slot, now):
+                    slot.queue.request()
+                    slot.asked = True
+                    asking += 1
+        if any(slot.asked for slot in self._slots):
+            self._on_ready()
+
+    def _wait(self) -> float:
+        """Until something is to be read or done; reads it; returns the time."""
+        now = self._clock()
+        readers: dict[int, Callable[[], Any]] = {self._woken.fileno(): self._forget_wakeups}
+        for spares in (self._spares, *self._old):
+            readers[spares.fileno()] = lambda spares=spares: self._hear(spares)
+        wake = now + self._ttr
+        for slot in self._slots:
+            if slot.asked:
+                readers[slot.queue.fileno()] = lambda slot=slot: self._take(slot)
+            elif slot.idle:
+                wake = min(wake, slot.rest_until)
+            elif slot.attempt is not None and slot.attempt.outcome is None:
+                wake = min(wake, slot.attempt.wake)
+                for fd in slot.attempt.open:
+                    readers[fd] = lambda fd=fd, slot=slot: slot.attempt.read(fd, self._clock())
+            elif slot.attempt is None and slot.outcome is None and slot.job is not None:
+                continue  # Waits for a spare child, which the forker announces.
+            else:
+                wake = min(wake, max(now, self._store_rest_until))
+        for fd in wait_readable(readers, max(0.0, wake - now)):
+            readers[fd]()
+        return self._clock()
+
+    def _turn(self, now: float) -> None:
+        """Everything that follows from what was read."""
+        for slot in self._slots:
+            if slot.attempt is not None and slot.attempt.outcome is None:
+                self._tend(slot, slot.attempt, now)
+        if now >= self._store_rest_until:
+            try:
+                self._commit(now)
+                self._store_pause = _FIRST_PAUSE
+            except StoreUnavailable as error:
+                log.warning("%s; trying again in %.1f s", error, self._store_pause)
+                self._store_rest_until = now + self._store_pause
+                self._store_pause = min(_LONGEST_PAUSE, self._store_pause * 2)
+        for slot in self._slots:
+            if slot.job is not None and slot.attempt is None and slot.outcome is None:
+                self._start(slot, slot.job, now)
+
+    def _commit(self, now: float) -> None:
+        """Settle what ended and claim what was delivered, in one commit."""
+        changes: list[Change] = []
+        waiting: list[tuple[_Slot, int]] = []
+        settling = False
+        for slot in self._slots:
+            if slot.delivery is None:
+                continue
+            if slot.job is None:
+                step = self._claim(slot, slot.delivery, now)
+            elif outcome := slot.outcome or (slot.attempt and slot.attempt.outcome):
+                step = self._settle(slot, slot.job, outcome, now)
+                settling = True
+            else:
+                continue
+            if step:
+                waiting.append((slot, len(step)))
+                changes += step
+        if not changes:
+            return
+        applied = iter(self._store.advance(changes, durable=settling))
+        self._bell.ring()
+        after = iter(changes)
+        for slot, count in waiting:
+            done = all([next(applied) for _ in range(count)])
+            last = [next(after) for _ in range(count)][-1].after
+            self._committed(slot, last, done)
+
+    def _claim(self, slot: _Slot, delivery: Delivery, now: float) -> list[Change]:
+        decision = claim(self._store.job(delivery.job), self._liveness, now, self._ttr)
+        if isinstance(decision, Busy):
+            self._say(slot, lambda: slot.queue.release(delivery, decision.delay))
+        elif isinstance(decision, Nothing):
+            self._say(slot, lambda: slot.queue.delete(delivery))
+        else:
+            return decision
+        slot.clear()
+        return []
+
+    def _settle(self, slot: _Slot, job: Job, outcome: Outcome, now: float) -> list[Change]:
+        notes = slot.attempt.notes(final=True) if slot.attempt else []
+        changes = [note(job, now, notes)] if notes else []
+        return [*changes, settle(changes[-1].after if changes else job, outcome, now)]
+
+    def _committed(self, slot: _Slot, job: Job, done: bool) -> None:
+        """The slot's part of the commit is in the store, or was refused."""
+        if job.state is State.RUNNING:
+            # A refused claim is decided anew in the next turn: the job has changed meanwhile.
+            if done:
+                slot.job = job
+                if self._left is not None:
+                    self._left -= 1
+            return
+        delivery = slot.delivery
+        if done and delivery is not None:
+            self._say(slot, lambda: slot.queue.delete(delivery))
+        else:
+            # The entry in the queue is now another worker's hint: leave it alone.
+            log.warning("job %s: the claim was lost, this outcome is dropped", job.id)
+        slot.clear()
+
+    def _start(self, slot: _Slot, job: Job, now: float) -> None:
+        """Hand the job to a spare child, if one is ready."""
+        try:
+            pattern = self._api.entry(job.uri).pattern
+        except TaskbusError as error:
+            slot.outcome = Outcome(False, failure_text(error))
+            return
+        try:
+            while child := self._spares.take():
+                try:
+                    slot.attempt = Attempt(job, pattern, child, self._spares, now, self._ttr / 3)
+                    return
+                except OSError:
+                    # This spare had been killed: it ran nothing, so take the next one.
+                    child.close()
+        except ForkerGone as error:
+            self._lose(self._spares, error)
+
+    def _tend(self, slot: _Slot, attempt: Attempt, now: float) -> None:
+        """Keep the claim, enforce the time, store what the child said."""
+        try:
+            attempt.enforce(now)
+        except ForkerGone as error:
+            self._lose(self._spares, error)
+            return
+        try:
+            if now >= attempt.keep_at:
+                self._keep(slot, attempt, now)
+            elif notes := attempt.flush(now):
+                change = note(attempt.job, now, notes)
+                if all(self._store.advance([change], durable=False)):
+                    slot.job = attempt.job = change.after
+                    attempt.saved()
+                    self._bell.ring()
+                else:
+                    attempt.kill()
+        except StoreUnavailable as error:
+            log.warning("job %s: %s", attempt.job.id, error)
+            attempt.kept(now)
+
+    def _keep(self, slot: _Slot, attempt: Attempt, now: float) -> None:
+        """Renew reservation and lease. Only the lease decides whether the job is still ours."""
+        delivery = slot.delivery
+        if delivery is not None:
+            self._say(slot, lambda: slot.queue.touch(delivery))
+        attempt.kept(now)
+        if not self._store.renew(attempt.job, now + self._ttr):
+            attempt.kill()
+
+    def _take(self, slot: _Slot) -> None:
+        slot.asked = False
+        with _Resting(slot, self._clock()):
+            slot.delivery = slot.queue.take()
+
+    def _say(self, slot: _Slot, words: Callable[[], Any]) -> None:
+        """Tell the queue; that it does not answer matters only for the next job."""
+        with _Resting(slot, self._clock()):
+            words()
+
+    def _hear(self, spares: Spares) -> None:
+        try:
+            exit_ = spares.hear()
+        except ForkerGone as error:
+            self._lose(spares, error)
+            return
+        if exit_ is None:
+            return
+        for slot in self._slots:
+            attempt = slot.attempt
+            if attempt is not None and attempt.is_of(spares) and attempt.child.pid == exit_.pid:
+                attempt.exited(exit_.status, self._clock())
+
+    def _lose(self, spares: Spares, error: ForkerGone) -> None:
+        """A forker died: its children are dead, and another one is needed."""
+        log.error("%s", error)
+        for slot in self._slots:
+            if slot.attempt is not None and slot.attempt.is_of(spares):
+                slot.attempt.abandoned()
+        if spares is self._spares:
+            self._stale = True
+
+    def _warm(self) -> tuple[ApiMap, Spares]:
+        api = self._load_map()
+        handlers = {entry.pattern: entry.handler for entry in api.entries.values()}
+        return api, Spares(handlers, self._task_path, len(self._slots))
+
+    def _reload(self) -> None:
+        """New task code and a new API map, for the jobs that start from now on."""
+        self._stale = False
+        try:
+            fresh = self._warm()
+        except TaskbusError as error:
+            log.error("keeping the old task code: %s", error)
+            return
+        self._old.append(self._spares)
+        self._api, self._spares = fresh
+        log.info("task code loaded")
+        self._retire()
+
+    def _retire(self) -> None:
+        """Old forkers leave when their last child has."""
+        for spares in tuple(self._old):
+            if not any(slot.attempt and slot.attempt.is_of(spares) for slot in self._slots):
+                self._old.remove(spares)
+                spares.close()
+
+    def _listen(self) -> None:
+        self._woken, self._wakeup = socket.socketpair()
+        for end in (self._woken, self._wakeup):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+
+    def _on_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _on_reload(self, *_: object) -> None:
+        self._stale = True
+
+    def _forget_wakeups(self) -> None:
+        self._woken.recv(4096)
+
+
+class _Resting:
+    """Around words to the queue: when it does not answer, the slot rests, longer each time."""
+
+    def __init__(self, slot: _Slot, now: float) -> None:
+        self._slot = slot
+        self._now = now
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: Any, error: Any, _trace: Any) -> bool:
+        slot = self._slot
+        if isinstance(error, QueueUnavailable):
+            log.warning("%s; trying again in %.1f s", error, slot.pause)
+            slot.asked = False
+            slot.rest_until = self._now + slot.pause
+            slot.pause = min(_LONGEST_PAUSE, slot.pause * 2)
+            return True
+        if error is None:
+            slot.pause = _FIRST_PAUSE
+        return False

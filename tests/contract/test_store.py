@@ -1,0 +1,651 @@
+"""What every store has to do; see ``taskbus.port.store``."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from taskbus.adapter.memory import MemoryStore
+from taskbus.adapter.sql import SqlStore
+from taskbus.model.errors import StoreUnavailable
+from taskbus.model.identity import new_job_id
+from taskbus.model.job import Event, Job, State, born, move, note
+from taskbus.port.store import Entry, Store
+from tests.support.processes import PATIENCE, line, python, say
+from tests.support.values import (
+    a_job,
+    add,
+    added,
+    applied,
+    failed,
+    running,
+    start,
+    succeeded,
+)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'taskbus.db'}"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, url: str) -> Iterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SqlStore(url)
+    with closing(made):
+        yield made
+
+
+@pytest.fixture
+def sqlite(url: str) -> Iterator[SqlStore]:
+    with closing(SqlStore(url)) as made:
+        yield made
+
+
+# Accepting
+
+
+def test_a_job_comes_back_as_it_was_added(store: Store) -> None:
+    job = added(
+        store,
+        state=State.SCHEDULED,
+        priority=0,
+        timeout=0.01,
+        retries=100,
+        args=json.dumps(
+            ["na\u00efve \U0001f600 \0 'quoted' \\", "x" * 5_000_000], ensure_ascii=False
+        ),
+        kwargs='{"\u00fc":null}',
+        details="{}",
+        created=1234567890.123456,
+        due=1234567999.5,
+    )
+    assert store.job(job.id) == job
+    found = store.job(job.id)
+    assert found is not None
+    assert found.state is State.SCHEDULED
+
+
+def test_an_unknown_job_is_none(store: Store) -> None:
+    unknown = new_job_id()
+    assert store.job(unknown) is None
+    assert store.result(unknown) is None
+    assert store.events(unknown) == []
+    assert store.advance([start(a_job())]) == [False]
+    assert not store.renew(a_job(state=State.RUNNING, attempt=1), 1.0)
+
+
+def test_add_takes_all_or_nothing(store: Store) -> None:
+    known = added(store)
+    fresh = a_job()
+    with pytest.raises(StoreUnavailable):
+        add(store, fresh, known)
+    assert store.job(fresh.id) is None
+    assert store.events(fresh.id) == []
+    assert len(store.journal(0, 100)) == 1
+    assert [one.job for one in store.unplaced(1e12, 100)] == [known.id]
+    add(store, fresh)  # The store goes on.
+    assert store.job(fresh.id) == fresh
+
+
+def test_what_came_with_a_refused_add_is_not_taken_either(store: Store) -> None:
+    known = added(store)
+    with pytest.raises(StoreUnavailable):
+        store.add([known], [born(known, "submitted", "ann")], placed=[known.id])
+    assert [one.job for one in store.unplaced(1e12, 100)] == [known.id]
+
+
+def test_a_thousand_jobs_in_one_add(store: Store) -> None:
+    jobs = [a_job() for _ in range(1000)]
+    add(store, *jobs)
+    assert store.counts() == {State.QUEUED: 1000}
+    assert [entry.event.job for entry in store.journal(0, 2000)] == [job.id for job in jobs]
+
+
+# Changes
+
+
+def test_events_are_in_order_and_count_up(store: Store) -> None:
+    job = running(store)
+    other = running(store)
+    job = applied(
+        store, note(job, 1001.5, [("output", {"text": "a"}), ("progress", {"fraction": 1})])
+    )
+    applied(store, succeeded(other))
+    job = applied(store, succeeded(job))
+    events = store.events(job.id)
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5]
+    assert [event.kind for event in events] == [
+        "queued",
+        "running",
+        "output",
+        "progress",
+        "succeeded",
+    ]
+    assert {event.job for event in events} == {job.id}
+    assert json.loads(events[2].data) == {"text": "a"}
+    assert [event.at for event in events] == [1000.0, 1001.0, 1001.5, 1001.5, 1002.0]
+    assert store.job(job.id) == job
+
+
+def test_events_can_be_read_from_any_number_on(store: Store) -> None:
+    job = running(store)
+    job = applied(store, note(job, 1001.0, [("output", {"text": str(n)}) for n in range(8)]))
+    everything = store.events(job.id)
+    assert len(everything) == 10
+    assert store.events(job.id, after=4) == everything[4:]
+    assert store.events(job.id, after=4, limit=3) == everything[4:7]
+    assert store.events(job.id, after=10) == []
+
+
+def test_a_stale_change_is_refused_with_its_events(store: Store) -> None:
+    job = added(store)
+    first, second = start(job, worker="host/1/1"), start(job, worker="host/2/2")
+    assert store.advance([first]) == [True]
+    assert store.advance([second]) == [False]
+    assert store.job(job.id) == first.after
+    assert store.events(job.id)[1:] == list(first.events)
+    assert len(store.journal(0, 100)) == 2
+
+
+def test_a_stale_change_leaves_the_others_of_its_call(store: Store) -> None:
+    stale, fresh = added(store), added(store)
+    applied(store, start(stale))
+    assert store.advance([start(stale), start(fresh)]) == [False, True]
+    assert store.job(fresh.id) == start(fresh).after
+
+
+def test_a_stale_note_is_refused(store: Store) -> None:
+    job = running(store)
+    applied(store, succeeded(job))
+    assert store.advance([note(job, 1003.0, [("output", {"text": "late"})])]) == [False]
+    assert [event.kind for event in store.events(job.id)] == ["queued", "running", "succeeded"]
+
+
+def test_a_refused_settlement_writes_no_result(store: Store) -> None:
+    job = running(store)
+    applied(store, failed(job))
+    assert store.advance([succeeded(job)]) == [False]
+    assert store.result(job.id) is None
+
+
+def test_changes_of_one_job_in_one_call_apply_in_order(store: Store) -> None:
+    job = running(store)
+    said = note(job, 1001.5, [("output", {"text": "a"})])
+    ended = succeeded(said.after)
+    assert store.advance([said, ended]) == [True, True]
+    assert store.job(job.id) == ended.after
+    assert [event.kind for event in store.events(job.id)] == [
+        "queued",
+        "running",
+        "output",
+        "succeeded",
+    ]
+
+
+def test_the_second_of_two_chained_changes_falls_with_the_first(store: Store) -> None:
+    job = running(store)
+    applied(store, failed(job))
+    said = note(job, 1001.5, [("output", {"text": "a"})])
+    assert store.advance([said, succeeded(said.after)]) == [False, False]
+
+
+def test_the_result_is_stored_with_the_success(store: Store) -> None:
+    job = running(store)
+    body = json.dumps({"args": ["\u00e9" * 2_000_000], "kwargs": {}}, ensure_ascii=False)
+    assert store.result(job.id) is None
+    applied(store, succeeded(job, body))
+    assert store.result(job.id) == body
+    found = store.job(job.id)
+    assert found is not None
+    assert (found.state, found.finished, found.worker, found.lease) == (
+        State.SUCCEEDED, 1002.0, None, None,
+    )  # fmt: skip
+
+
+def test_a_failure_keeps_its_error(store: Store) -> None:
+    job = running(store)
+    applied(store, failed(job, "no luck"))
+    found = store.job(job.id)
+    assert found is not None
+    assert found.state is State.FAILED
+    assert json.loads(found.error or "")["message"] == "no luck"
+
+
+def test_no_changes_is_a_call_too(store: Store) -> None:
+    assert store.advance([]) == []
+
+
+def test_changes_that_need_not_be_durable_are_there_all_the_same(store: Store) -> None:
+    job = added(store)
+    assert store.advance([start(job)], durable=False) == [True]
+    assert store.job(job.id) == start(job).after
+
+
+# Leases
+
+
+def test_renew_extends_the_lease_and_nothing_else(store: Store) -> None:
+    job = running(store)
+    assert store.renew(job, 5000.0)
+    assert store.job(job.id) == job._replace(lease=5000.0)
+
+
+def test_renew_is_for_the_running_attempt_only(store: Store) -> None:
+    waiting = added(store)
+    assert not store.renew(waiting, 5000.0)
+    first = running(store)
+    lost = applied(
+        store, move(first, State.QUEUED, 1003.0, reason="lost", actor="x", worker=None, lease=None)
+    )
+    second = applied(store, start(lost))
+    assert not store.renew(first, 5000.0)
+    assert store.job(second.id) == second
+    assert store.renew(second, 5000.0)
+    ended = applied(store, succeeded(second))
+    assert not store.renew(second, 6000.0)
+    assert store.job(ended.id) == ended
+
+
+# Lists
+
+
+def test_jobs_are_listed_newest_first_in_pages(store: Store) -> None:
+    ids = [added(store).id for _ in range(7)]
+    assert [job.id for job in store.jobs()] == ids[::-1]
+    page = store.jobs(limit=3)
+    assert [job.id for job in page] == [ids[6], ids[5], ids[4]]
+    assert [job.id for job in store.jobs(before=page[-1].id, limit=3)] == [ids[3], ids[2], ids[1]]
+    assert [job.id for job in store.jobs(before=ids[1], limit=3)] == [ids[0]]
+    assert store.jobs(before=ids[0]) == []
+
+
+def test_jobs_are_filtered_by_state(store: Store) -> None:
+    queued, run = added(store), running(store)
+    done = applied(store, succeeded(running(store)))
+    assert store.jobs(states=[State.QUEUED]) == [queued]
+    assert store.jobs(states={State.RUNNING, State.SUCCEEDED}) == [done, run]
+    assert store.jobs(states=[State.FAILED]) == []
+    assert len(store.jobs(states=())) == 3
+
+
+def test_jobs_are_filtered_by_uri_and_namespace(store: Store) -> None:
+    uris = ["com.x", "com.x.a", "com.x.a.b", "com.x0.a", "com.x_y.a", "com.y.a"]
+    for uri in uris:
+        added(store, uri=uri)
+
+    def listed(uri: str) -> set[str]:
+        return {job.uri for job in store.jobs(uri=uri)}
+
+    assert listed("com.x.a") == {"com.x.a"}
+    assert listed("com.x.*") == {"com.x.a", "com.x.a.b"}
+    assert listed("com.*") == set(uris)
+    assert listed("com.z.*") == set()
+    assert listed("com.%.a") == set()
+
+
+def test_filters_apply_together(store: Store) -> None:
+    wanted = applied(store, start(added(store, uri="com.x.a")))
+    added(store, uri="com.x.a")
+    newest = running(store, uri="com.y.a")
+    applied(store, start(added(store, uri="com.x.b")))
+    assert store.jobs([State.RUNNING], "com.x.*", newest.id) == [wanted]
+
+
+def test_counts(store: Store) -> None:
+    assert dict(store.counts()) == {}
+    added(store)
+    added(store, state=State.SCHEDULED)
+    running(store)
+    running(store)
+    applied(store, succeeded(running(store)))
+    assert dict(store.counts()) == {
+        State.QUEUED: 1,
+        State.SCHEDULED: 1,
+        State.RUNNING: 2,
+        State.SUCCEEDED: 1,
+    }
+    assert all(isinstance(state, State) for state in store.counts())
+
+
+# What waits for its time
+
+
+def test_due_jobs_the_earliest_first(store: Store) -> None:
+    assert store.next_due() is None
+    late = added(store, state=State.SCHEDULED, due=3000.0)
+    early = added(store, state=State.SCHEDULED, due=1500.0)
+    retried = applied(store, failed(running(store, retries=1)))
+    assert retried.state is State.RETRYING
+    added(store, due=1.0)  # Queued already.
+    assert store.next_due() == retried.due < early.due
+    assert store.due(1000.0, 10) == []
+    assert store.due(1500.0, 10) == [retried, early]
+    assert store.due(9000.0, 10) == [retried, early, late]
+    assert store.due(9000.0, 2) == [retried, early]
+
+
+def test_what_was_queued_is_not_due_any_more(store: Store) -> None:
+    job = added(store, state=State.SCHEDULED, due=1500.0)
+    applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
+    assert store.due(9000.0, 10) == []
+    assert store.next_due() is None
+
+
+# What the queue may not know
+
+
+def unplaced(store: Store) -> list[str]:
+    return [placement.job for placement in store.unplaced(1e12, 100)]
+
+
+def test_queued_jobs_are_unplaced_until_placed(store: Store) -> None:
+    first, second = added(store, priority=7), added(store, created=1500.0)
+    assert store.unplaced(1e12, 100) == [first.placement, second.placement]
+    assert store.unplaced(1e12, 100)[0].priority == 7
+    assert store.unplaced(1e12, 1) == [first.placement]
+    assert store.unplaced(1200.0, 100) == [first.placement]
+    store.placed([first.id])
+    assert unplaced(store) == [second.id]
+    store.placed([first.id, second.id])
+    assert unplaced(store) == []
+    store.placed([])
+
+
+def test_add_also_notes_what_was_placed_since(store: Store) -> None:
+    first, second = added(store), a_job()
+    store.add([second], [born(second, "submitted", "ann")], placed=[first.id])
+    assert unplaced(store) == [second.id]
+
+
+def test_scheduled_jobs_are_unplaced_from_their_time_on(store: Store) -> None:
+    job = added(store, state=State.SCHEDULED, due=1500.0)
+    assert unplaced(store) == []
+    applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
+    assert store.unplaced(1600.0, 100) == []
+    assert store.unplaced(1600.1, 100) == [job.placement]
+
+
+def test_retried_jobs_are_unplaced_again(store: Store) -> None:
+    job = running(store, retries=1)
+    store.placed([job.id])
+    job = applied(store, failed(job))
+    assert unplaced(store) == []
+    applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
+    assert unplaced(store) == [job.id]
+
+
+def test_a_retried_job_whose_first_placement_was_never_confirmed(store: Store) -> None:
+    """Whoever accepted it died between the queue's answer and its note in the store."""
+    job = applied(store, failed(running(store, retries=1)))
+    applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
+    assert unplaced(store) == [job.id]
+    store.placed([job.id])
+    assert unplaced(store) == []
+
+
+def test_a_lost_workers_job_still_has_its_queue_entry(store: Store) -> None:
+    job = running(store)
+    store.placed([job.id])
+    applied(
+        store, move(job, State.QUEUED, 1003.0, reason="lost", actor="x", worker=None, lease=None)
+    )
+    assert unplaced(store) == []
+
+
+# The journal
+
+
+def test_the_journal_holds_every_event_in_order(store: Store) -> None:
+    assert store.position() == 0
+    assert store.journal(0, 10) == []
+    one, two = added(store), added(store)
+    applied(store, start(two))
+    applied(store, start(one))
+    entries = store.journal(0, 10)
+    assert [entry.position for entry in entries] == [1, 2, 3, 4]
+    assert [(entry.event.job, entry.event.seq) for entry in entries] == [
+        (one.id, 1), (two.id, 1), (two.id, 2), (one.id, 2),
+    ]  # fmt: skip
+    assert store.position() == 4
+    assert store.journal(2, 10) == entries[2:]
+    assert store.journal(1, 2) == entries[1:3]
+    assert store.journal(4, 10) == []
+    assert isinstance(entries[0].event, Event)
+
+
+def test_a_refused_add_leaves_no_gap(store: Store) -> None:
+    known = added(store)
+    with pytest.raises(StoreUnavailable):
+        add(store, a_job(), known)
+    added(store)
+    assert [entry.position for entry in store.journal(0, 10)] == [1, 2]
+
+
+def test_a_reader_of_the_journal_misses_nothing_while_many_write(store: Store) -> None:
+    writers, jobs_each = 8, 25
+    total = writers * jobs_each * 3
+    begin = threading.Barrier(writers + 1, timeout=PATIENCE)
+
+    def write() -> None:
+        begin.wait()
+        for _ in range(jobs_each):
+            applied(store, succeeded(running(store)))
+
+    seen: list[Entry] = []
+    with ThreadPoolExecutor(writers) as pool:
+        work = [pool.submit(write) for _ in range(writers)]
+        begin.wait()
+        while len(seen) < total and not all(one.done() for one in work):
+            seen += store.journal(seen[-1].position if seen else 0, 7)
+        for one in work:
+            one.result()
+    while found := store.journal(seen[-1].position if seen else 0, 100):
+        seen += found
+    assert [entry.position for entry in seen] == list(range(1, total + 1))
+    assert [entry.position for entry in store.journal(0, total + 1)] == list(range(1, total + 1))
+    by_job: dict[str, list[int]] = {}
+    for entry in seen:
+        by_job.setdefault(entry.event.job, []).append(entry.event.seq)
+    assert set(map(tuple, by_job.values())) == {(1, 2, 3)}
+
+
+def test_one_of_many_concurrent_claims_wins(store: Store) -> None:
+    jobs = [added(store) for _ in range(40)]
+    threads = 6
+    begin = threading.Barrier(threads, timeout=PATIENCE)
+
+    def claim(worker: int) -> list[str]:
+        begin.wait()
+        return [
+            job.id
+            for job in jobs
+            if store.advance([start(job, worker=f"host/{worker}/1")]) == [True]
+        ]
+
+    with ThreadPoolExecutor(threads) as pool:
+        claimed = [job for mine in pool.map(claim, range(threads)) for job in mine]
+    assert sorted(claimed) == [job.id for job in jobs]
+    assert all(len(store.events(job.id)) == 2 for job in jobs)
+
+
+def test_any_number_of_threads_may_use_it(store: Store) -> None:
+    job = added(store)
+    threads = 40
+    everybody = threading.Barrier(threads, timeout=PATIENCE)
+
+    def use() -> tuple[Job | None, int]:
+        everybody.wait()
+        found = store.job(job.id), store.position()
+        everybody.wait()  # Nobody leaves before all have used it.
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = [one.result() for one in [pool.submit(use) for _ in range(threads)]]
+    assert found == [(job, 1)] * threads
+
+
+# A store on disk
+
+
+def test_it_is_all_there_when_opened_again(url: str) -> None:
+    with closing(SqlStore(url)) as store:
+        job = applied(store, succeeded(running(store), '"done"'))
+        scheduled = added(store, state=State.SCHEDULED)
+    with closing(SqlStore(url)) as store:
+        assert store.job(job.id) == job
+        assert store.result(job.id) == '"done"'
+        assert store.position() == 4
+        assert store.next_due() == scheduled.due
+
+
+def test_two_open_stores_see_each_others_writes(url: str) -> None:
+    with closing(SqlStore(url)) as one, closing(SqlStore(url)) as two:
+        job = added(one)
+        assert two.job(job.id) == job
+        job = applied(two, start(job))
+        assert one.job(job.id) == job
+        assert one.position() == two.position() == 2
+
+
+def test_what_was_accepted_survives_a_crash(url: str) -> None:
+    with python("-m", "tests.support.store_user", "crash_after_adding", url, 20) as process:
+        output, _ = process.communicate("go\n")
+    assert process.returncode == -signal.SIGKILL
+    ready, *ids = output.split()
+    assert (ready, len(ids)) == ("ready", 21)
+    with closing(SqlStore(url)) as store:
+        assert sorted(job.id for job in store.jobs()) == ids
+        assert store.position() == 21
+
+
+def in_processes(count: int, deed: str, url: str) -> list[list[str]]:
+    """What each of so many processes says that do the same at the same moment."""
+    with ExitStack() as stack:
+        processes: list[subprocess.Popen[str]] = [
+            stack.enter_context(python("-m", "tests.support.store_user", deed, url))
+            for _ in range(count)
+        ]
+        assert [line(process) for process in processes] == ["ready"] * count
+        for process in processes:
+            say(process, "go")
+        outputs = [process.communicate()[0].split() for process in processes]
+        assert [process.returncode for process in processes] == [0] * count
+        return outputs
+
+
+def test_processes_claim_each_job_once(sqlite: SqlStore, url: str) -> None:
+    jobs = [a_job() for _ in range(200)]
+    add(sqlite, *jobs)
+    outputs = in_processes(8, "claim_all", url)
+    claimed = [job for output in outputs for job in output]
+    assert sorted(claimed) == [job.id for job in jobs]
+    assert dict(sqlite.counts()) == {State.SUCCEEDED: 200}
+    assert [entry.position for entry in sqlite.journal(0, 1000)] == list(range(1, 601))
+    assert all([event.seq for event in sqlite.events(job.id)] == [1, 2, 3] for job in jobs)
+
+
+def test_processes_may_create_it_at_the_same_moment(url: str) -> None:
+    outputs = in_processes(6, "add_one", url)
+    with closing(SqlStore(url)) as store:
+        assert sorted(job.id for job in store.jobs()) == sorted(job for [job] in outputs)
+
+
+def test_threads_may_create_it_at_the_same_moment(tmp_path: Path) -> None:
+    threads = 6
+    begin = threading.Barrier(threads, timeout=PATIENCE)
+
+    def create(url: str) -> Job:
+        begin.wait()
+        with closing(SqlStore(url)) as store:
+            return added(store)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for attempt in range(10):
+            url = f"sqlite:///{tmp_path / str(attempt)}.db"
+            jobs = list(pool.map(create, [url] * threads))
+            with closing(SqlStore(url)) as store:
+                assert {job.id for job in store.jobs()} == {job.id for job in jobs}
+
+
+def folder_is_missing(path: Path) -> Path:
+    return path / "missing" / "taskbus.db"
+
+
+def it_is_a_folder(path: Path) -> Path:
+    return path
+
+
+def it_is_another_file(path: Path) -> Path:
+    file = path / "taskbus.db"
+    file.write_bytes(b"this is no database " * 100)
+    return file
+
+
+@pytest.mark.parametrize("place", [folder_is_missing, it_is_a_folder, it_is_another_file])
+def test_a_store_that_cannot_be_opened(tmp_path: Path, place: Callable[[Path], Path]) -> None:
+    with pytest.raises(StoreUnavailable):
+        SqlStore(f"sqlite:///{place(tmp_path)}")
+
+
+def test_another_schema_version_is_refused(url: str, tmp_path: Path) -> None:
+    SqlStore(url).close()
+    with closing(sqlite3.connect(tmp_path / "taskbus.db")) as database:
+        assert database.execute("SELECT version FROM taskbus_schema").fetchall() == [(1,)]
+        database.execute("UPDATE taskbus_schema SET version = 2")
+        database.commit()
+    with pytest.raises(StoreUnavailable, match="schema version 2"):
+        SqlStore(url)
+
+
+def test_a_write_that_fails_half_way_is_undone(sqlite: SqlStore, tmp_path: Path) -> None:
+    job = added(sqlite)
+    with closing(sqlite3.connect(tmp_path / "taskbus.db")) as database:
+        database.execute("ALTER TABLE event RENAME TO elsewhere")
+        with pytest.raises(StoreUnavailable):
+            added(sqlite)
+        with pytest.raises(StoreUnavailable):
+            sqlite.advance([start(job)])
+        database.execute("ALTER TABLE elsewhere RENAME TO event")
+    assert sqlite.jobs() == [job]
+    assert applied(sqlite, start(job)) == sqlite.job(job.id)
+
+
+def test_a_log_that_cannot_be_synced_is_told(sqlite: SqlStore, tmp_path: Path) -> None:
+    added(sqlite)
+    (tmp_path / "taskbus.db-wal").unlink()
+    with pytest.raises(StoreUnavailable):
+        added(sqlite)
+
+
+def test_close_lets_go_of_the_files(url: str, tmp_path: Path) -> None:
+    store = SqlStore(url)
+    added(store)
+    with ThreadPoolExecutor(3) as pool:
+        for one in [pool.submit(store.position) for _ in range(3)]:
+            one.result()
+        for found in [pool.submit(store.jobs) for _ in range(3)]:
+            found.result()
+        assert open_files(tmp_path)
+        store.close()
+        assert open_files(tmp_path) == []
+
+
+def open_files(folder: Path) -> list[Path]:
+    """Those that this process has open there."""
+    found = []
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            target = fd.readlink()
+        except FileNotFoundError:
+            continue
+        if folder in target.parents:
+            found.append(target)
+    return found

@@ -1,0 +1,210 @@
+"""Tasks for tests."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from taskbus import TaskFailure, TaskInput, TaskResult
+
+FOREVER = 100_000
+
+
+class Echo:
+    """Gives back all that it was given."""
+
+    def run(self, task: TaskInput) -> TaskResult:
+        return TaskResult(task.uri, *task.args, details=task.details, **task.kwargs)
+
+
+class Counting:
+    """How often this object has run."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def run(self, _task: TaskInput) -> int:
+        self.count += 1
+        return self.count
+
+
+class NoArguments:
+    def __init__(self, needed: Any) -> None:
+        self.needed = needed
+
+    def run(self, _task: TaskInput) -> None:
+        """Never comes so far."""
+
+
+def add(left: int, right: int = 10) -> int:
+    return left + right
+
+
+def whoami(*, task: TaskInput) -> dict[str, Any]:
+    return {"uri": task.uri, **task.details}
+
+
+def greedy(task: str = "not a TaskInput", **others: Any) -> list[Any]:
+    return [task, others]
+
+
+def pair() -> TaskResult:
+    return TaskResult(1, 2, three=3)
+
+
+def fail() -> None:
+    raise TaskFailure(
+        "as asked", error_uri="com.example.error.asked", value="x", remedy="do not ask"
+    )
+
+
+def crash() -> None:
+    raise ZeroDivisionError("of all things")
+
+
+def leave() -> None:
+    sys.exit("bye")
+
+
+def odd_result() -> object:
+    return {"when": object()}
+
+
+def not_a_number() -> float:
+    return float("nan")
+
+
+def bottomless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+# In a child only
+
+
+def progress(*fractions: float, task: TaskInput) -> None:
+    for fraction in fractions:
+        task.progress(fraction, f"at {fraction}")
+
+
+def talk(out: str = "", err: str = "") -> int:
+    """Write these bytes (hexadecimal), and text through Python's own streams."""
+    os.write(1, bytes.fromhex(out))
+    os.write(2, bytes.fromhex(err))
+    print("printed", end="")
+    print("complained", end="", file=sys.stderr)
+    return 7
+
+
+def flood(size: int) -> int:
+    for _ in range(size // 1000):
+        os.write(1, b"x" * 1000)
+    return size
+
+
+def large(size: int) -> str:
+    return "é" * size
+
+
+def exit_at_once(status: int) -> None:
+    os._exit(status)
+
+
+def kill_myself(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def identity() -> list[int]:
+    """Process, group, session and parent."""
+    return [os.getpid(), os.getpgid(0), os.getsid(0), os.getppid()]
+
+
+def read_stdin() -> str:
+    return sys.stdin.read()
+
+
+def threaded() -> int:
+    """Threads work in a forked child."""
+    found: list[int] = []
+    threads = [threading.Thread(target=found.append, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(found)
+
+
+def hang() -> None:
+    os.write(1, b"hanging\n")  # In one piece, however Python buffers.
+    time.sleep(FOREVER)
+
+
+def hang_politely() -> None:
+    """Clean up on TERM."""
+
+    def clean_up(*_: object) -> None:
+        os.write(1, b"cleaned up")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, clean_up)
+    hang()
+
+
+def hang_stubbornly() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"no"))
+    os.write(1, b"hanging\n")  # In one piece, however Python buffers.
+    while True:
+        time.sleep(FOREVER)
+
+
+def with_grandchild(then: str = "hang") -> int:
+    """Start a process that keeps our stdout and tells its pid there, then hang, return or die."""
+    grandchild = subprocess.Popen(
+        [sys.executable, "-S", "-c", f"import time; time.sleep({FOREVER})"]
+    )
+    print(grandchild.pid, flush=True)
+    if then == "hang":
+        time.sleep(FOREVER)
+    elif then == "die":
+        os._exit(3)
+    return grandchild.pid
+
+
+def with_flood(escape: bool) -> None:
+    """Return while another process goes on writing to our stdout for ever."""
+    subprocess.Popen(["yes"], start_new_session=escape)
+
+
+def read_file(path: str) -> str:
+    """Waits where it is a FIFO until somebody writes."""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def meet(started: str, go_on: str, words: str = "") -> int:
+    """Tell through one FIFO that we run, and wait for the other."""
+    os.write(1, words.encode())
+    with open(started, "w", encoding="utf-8") as file:
+        file.write(f"{os.getpid()}\n")
+    read_file(go_on)
+    return os.getpid()
+
+
+def answer(started: str, go_on: str) -> None:
+    """The other side of ``meet``."""
+    read_file(started)
+    with open(go_on, "w", encoding="utf-8") as file:
+        file.write("go")

@@ -1,0 +1,241 @@
+"""The API map: what is accepted, and what the errors say."""
+
+import pytest
+
+from taskbus.model.apimap import ApiMap, Entry, parse_api_map
+from taskbus.model.errors import ConfigError, UnknownUri
+
+
+def parse(text: str) -> ApiMap:
+    return parse_api_map(text, "api.toml")
+
+
+def one(*options: str) -> Entry:
+    """The entry with these lines."""
+    return parse("\n".join(['[api."com.x.y"]', *options])).entry("com.x.y")
+
+
+def refused(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return caught.value
+
+
+def test_what_is_left_out_has_defaults() -> None:
+    assert one('python = "tasks.dante:Sleeper"') == Entry(
+        pattern="com.x.y",
+        kind="python",
+        target="tasks.dante:Sleeper",
+        mode="foreground",
+        timeout=300.0,
+        retries=0,
+        priority=500,
+    )
+
+
+def test_every_option() -> None:
+    entry = one(
+        'exec = ["php", "-r", "", "é"]',
+        'mode = "background"',
+        "timeout = 60",
+        "retries = 3",
+        'priority = "high"',
+    )
+    assert entry == Entry(
+        pattern="com.x.y",
+        kind="exec",
+        target=("php", "-r", "", "é"),
+        mode="background",
+        timeout=60.0,
+        retries=3,
+        priority=750,
+    )
+
+
+def test_an_entry_as_the_forker_needs_it() -> None:
+    assert one('exec = ["php"]', "timeout = 2").handler == {
+        "kind": "exec",
+        "target": ("php",),
+        "timeout": 2.0,
+    }
+
+
+def test_an_empty_map() -> None:
+    assert parse("").namespaces() == []
+    assert not parse("[api]\n").entries
+
+
+@pytest.mark.parametrize(
+    ("line", "attribute", "value"),
+    [
+        ("priority = 0", "priority", 0),
+        ("priority = 1000", "priority", 1000),
+        ('priority = "low"', "priority", 250),
+        ('priority = "urgent"', "priority", 1000),
+        ("timeout = 0.01", "timeout", 0.01),
+        ("timeout = 604800", "timeout", 604800.0),
+        ("retries = 100", "retries", 100),
+        ('mode = "foreground"', "mode", "foreground"),
+    ],
+)
+def test_good_values(line: str, attribute: str, value: object) -> None:
+    assert getattr(one('python = "a:b"', line), attribute) == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "priority = -1",
+        "priority = 1001",
+        "priority = 1.5",
+        "priority = true",
+        'priority = "highest"',
+        "timeout = 0",
+        "timeout = -1",
+        "timeout = nan",
+        "timeout = inf",
+        "timeout = true",
+        "timeout = 604801",
+        'timeout = "60"',
+        "retries = -1",
+        "retries = 101",
+        "retries = 1.0",
+        "retries = true",
+        'mode = "later"',
+        "mode = 1",
+        'comment = "what it is"',
+    ],
+)
+def test_bad_values_are_named_with_their_line(line: str) -> None:
+    error = refused(f'# the map\n\n[api."com.x.y"]\npython = "a:b"\n{line}  # here\n')
+    assert error.message.startswith("api.toml:5: com.x.y: ")
+    assert line.split()[0] in error.message
+    assert error.about["remedy"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'python = "tasks.dante"',
+        'python = "tasks/dante:Sleeper"',
+        'python = ":Sleeper"',
+        'python = "tasks.:Sleeper"',
+        'python = "tasks:a.b"',
+        'python = "tasks:Sleeper\\n"',
+        "python = 1",
+        'http = "ftp://example.com/"',
+        'http = "example.com/rpc"',
+        'http = "http://"',
+        'http = "http://example.com/#part"',
+        'http = "http://["',
+        'http = "http://example.com:99999/"',
+        'http = "http://example.com/a b"',
+        "http = 1",
+        'exec = "php report.php"',
+        "exec = []",
+        'exec = [""]',
+        'exec = ["php", 1]',
+        'exec = ["php", "a\\u0000b"]',
+    ],
+)
+def test_bad_targets(line: str) -> None:
+    error = refused(f'[api."com.x.y"]\nmode = "background"\n{line}\n')
+    assert error.message.startswith("api.toml:3: com.x.y: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'python = "a:b"',
+        'python = "tasks.sub_1.dante:Sleeper"',
+        'http = "http://127.0.0.1:8000/rpc"',
+        'http = "https://example.com"',
+        'http = "http://[::1]:80/a?b=c"',
+        'exec = ["true"]',
+    ],
+)
+def test_good_targets(line: str) -> None:
+    assert one(line).kind == line.split()[0]
+
+
+def test_an_entry_has_exactly_one_target() -> None:
+    none = refused('[api."com.x.y"]\nmode = "background"')
+    both = refused('[api."com.x.y"]\npython = "a:b"\nexec = ["true"]')
+    for error in (none, both):
+        assert error.message.startswith(
+            "api.toml:1: com.x.y: needs exactly one of python, http, exec"
+        )
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["com", "Com.x", "com..x", "com.x.", ".com.x", "com.x y", "com.*.x", "com.x*", "*", "",
+     "wamp.x", "taskbus.job.x", "crossbar.*", "taskbus.x.*", "com.*", "com.é", "c." + "x" * 254],
+)  # fmt: skip
+def test_bad_uris(uri: str) -> None:
+    error = refused(f'[api."com.x.y"]\npython = "a:b"\n\n[api."{uri}"]\npython = "a:b"\n')
+    assert error.message.startswith("api.toml:4: ")
+
+
+def test_other_tables_are_refused() -> None:
+    assert refused('[api."com.x.y"]\npython = "a:b"\n[apis]\n').message.startswith(
+        "api.toml:3: unknown table [apis]"
+    )
+    assert refused("api = 3").message.startswith("api.toml:1: ")
+    assert refused('[api]\n"com.x.y" = 3\n').message.startswith("api.toml:2: ")
+
+
+def test_inline_tables_are_entries_too() -> None:
+    assert parse('[api]\n"com.x.y" = {python = "a:b"}').entry("com.x.y").target == "a:b"
+    error = refused('[api]\n"com.x.y" = {python = "a:b", wrong = 1}')
+    assert error.message.startswith("api.toml:2: com.x.y: unknown option 'wrong'")
+
+
+def test_what_is_not_toml_is_named_with_its_line() -> None:
+    assert refused('[api."com.x.y"]\npython = \n').message.startswith("api.toml:2: not TOML")
+    twice = '[api."com.x.y"]\npython = "a:b"\n'
+    assert refused(twice + twice).message.startswith("api.toml:3: not TOML")
+
+
+def test_lines_are_found_behind_lists_over_several_lines() -> None:
+    error = refused(
+        '[api."com.x.y"]\nexec = [\n  "php",\n  "[a]",\n]\n'
+        '[api."com.x.z"]\npython = "a:b"\nretries = -1\n'
+    )
+    assert error.message.startswith("api.toml:8: com.x.z: ")
+
+
+# Which entry applies
+
+
+def map_of(*patterns: str) -> ApiMap:
+    return ApiMap(Entry(pattern, "python", "a:b") for pattern in patterns)
+
+
+def test_the_exact_entry_comes_first_then_the_longest_pattern() -> None:
+    api = map_of("com.x.*", "com.x.y.*", "com.x.y.z", "com.x.yy.*")
+    assert api.entry("com.x.y.z").pattern == "com.x.y.z"
+    assert api.entry("com.x.y.other").pattern == "com.x.y.*"
+    assert api.entry("com.x.y.z.deep").pattern == "com.x.y.*"
+    assert api.entry("com.x.y").pattern == "com.x.*"
+    assert api.entry("com.x.yyy.a").pattern == "com.x.*"
+
+
+@pytest.mark.parametrize("uri", ["com.x", "com.xx.y", "org.x.y", "com.x.*"])
+def test_no_entry_applies(uri: str) -> None:
+    with pytest.raises(UnknownUri) as caught:
+        map_of("com.x.y.*", "com.x.z").entry(uri)
+    assert caught.value.about["value"] == uri
+
+
+def test_namespaces_are_the_fewest_that_hold_every_entry() -> None:
+    api = map_of("com.a.one", "com.a.two", "com.a.sub.three", "com.b.*", "com.b.c.d", "org.x.y.z")
+    assert api.namespaces() == ["com.a", "com.b", "org.x.y"]
+    assert [entry.pattern for entry in api.below("com.a")] == [
+        "com.a.one",
+        "com.a.two",
+        "com.a.sub.three",
+    ]
+    assert [entry.pattern for entry in api.below("com.b")] == ["com.b.*", "com.b.c.d"]
+    assert api.below("com") == list(api.entries.values())[:5]
+    assert api.below("com.a.one") == []

@@ -1,0 +1,191 @@
+"""Calls become jobs."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
+from taskbus.core.chores import Chores
+from taskbus.core.intake import Intake, Submission, prepare
+from taskbus.model.apimap import ApiMap, Entry
+from taskbus.model.errors import InvalidArgument, QueueUnavailable, StoreUnavailable, UnknownUri
+from taskbus.model.identity import is_job_id
+from taskbus.model.job import State
+
+API = ApiMap(
+    [
+        Entry("com.x.plain", "python", "a:b"),
+        Entry("com.x.own", "python", "a:b", "background", 60.0, 3, 750),
+    ]
+)
+NOW = 1000.0
+
+
+def prepared(details: dict[str, Any] | None = None, /, **request: Any) -> Submission:
+    return prepare(API, lambda: NOW, {"uri": "com.x.plain"} | request, details or {})
+
+
+def test_a_plain_call() -> None:
+    job, event = prepared({"caller_authid": "ann"}, args=[1, "é"], kwargs={"a": None})
+    assert is_job_id(job.id)
+    assert (job.uri, job.state, job.seq) == ("com.x.plain", State.QUEUED, 1)
+    assert (job.priority, job.timeout, job.retries) == (500, 300.0, 0)
+    assert (job.args, job.kwargs) == ('[1,"\\u00e9"]', '{"a":null}')
+    assert json.loads(job.details) == {"caller_authid": "ann"}
+    assert (job.created, job.due, job.attempt) == (NOW, NOW, 0)
+    assert (event.job, event.seq, event.at, event.kind) == (job.id, 1, NOW, "queued")
+    assert json.loads(event.data) == {"reason": "submitted", "actor": "ann"}
+
+
+def test_without_arguments() -> None:
+    job, event = prepared()
+    assert (job.args, job.kwargs, job.details) == ("[]", "{}", "{}")
+    assert json.loads(event.data)["actor"] == "unknown"
+    assert prepared(args=None, kwargs=None, priority=None, delay=None).job.args == "[]"
+
+
+def test_options_come_from_the_api_map_unless_given() -> None:
+    job = prepared(uri="com.x.own").job
+    assert (job.priority, job.timeout, job.retries) == (750, 60.0, 3)
+    job = prepared(uri="com.x.own", priority=0, timeout=5, retries=0).job
+    assert (job.priority, job.timeout, job.retries) == (0, 5.0, 0)
+    assert prepared(priority="urgent").job.priority == 1000
+
+
+def test_a_delay_schedules() -> None:
+    job, event = prepared(delay=90)
+    assert (job.state, job.created, job.due) == (State.SCHEDULED, NOW, NOW + 90)
+    assert event.kind == "scheduled"
+    assert prepared(delay=0).job.state is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("uri", None),
+        ("uri", "plain"),
+        ("uri", "com.x.*"),
+        ("args", {"a": 1}),
+        ("args", "abc"),
+        ("args", 0),
+        ("args", [math.nan]),
+        ("args", [b"x"]),
+        ("kwargs", [1]),
+        ("kwargs", "abc"),
+        ("kwargs", {"a": {1, 2}}),
+        ("priority", "highest"),
+        ("timeout", 0),
+        ("retries", -1),
+        ("delay", -1),
+        ("delay", math.nan),
+        ("when", 3),
+        ("id", "01"),
+        ("details", {}),
+    ],
+)
+def test_what_is_wrong_is_named(field: str, value: Any) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        prepared(**{field: value})
+    assert caught.value.about["field"] == field
+    assert caught.value.about["remedy"]
+
+
+def test_an_unknown_uri() -> None:
+    with pytest.raises(UnknownUri):
+        prepared(uri="com.x.other")
+
+
+class Site:
+    """An intake with its store, its queue and chores, and a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.store, self.broker = MemoryStore(), MemoryBroker()
+        self.queue = MemoryQueue(self.broker)
+        self.now = NOW
+        self.intake = Intake(self.store, self.queue)
+        self.chores = Chores(self.store, self.queue, lambda: self.now)
+
+    def queued(self) -> list[str]:
+        """What the queue delivers now."""
+        found = []
+        while self.queue.stats().ready:
+            self.queue.request()
+            delivery = self.queue.take()
+            assert delivery is not None
+            found.append(delivery.job)
+        return found
+
+
+@pytest.fixture
+def site() -> Any:
+    made = Site()
+    yield made
+    made.queue.close()
+
+
+def test_accepted_jobs_are_stored_and_queued(site: Site) -> None:
+    submissions = [prepared(priority=0), prepared(priority=900), prepared(delay=60)]
+    site.intake.accept(submissions)
+    low, high, later = (submission.job for submission in submissions)
+    assert [site.store.job(job.id) for job in (low, high, later)] == [low, high, later]
+    assert [entry.event for entry in site.store.journal(0, 9)] == [one.event for one in submissions]
+    assert site.queued() == [high.id, low.id]
+
+
+def test_what_the_queue_took_is_noted_with_the_next_accept_or_flush(site: Site) -> None:
+    first, second = prepared(), prepared()
+    site.intake.accept([first])
+    assert [one.job for one in site.store.unplaced(1e9, 9)] == [first.job.id]
+    site.intake.accept([second])
+    assert [one.job for one in site.store.unplaced(1e9, 9)] == [second.job.id]
+    site.intake.flush()
+    assert site.store.unplaced(1e9, 9) == []
+    site.intake.flush()
+
+
+def test_none_at_all(site: Site) -> None:
+    site.intake.accept([])
+    assert site.store.position() == 0
+
+
+def test_a_job_is_accepted_while_the_queue_is_down_and_queued_later(site: Site) -> None:
+    site.broker.stop()
+    job = prepared().job
+    site.intake.accept([prepared(), Submission(job, prepared().event)])
+    site.intake.flush()
+    assert site.store.counts() == {State.QUEUED: 2}
+    site.now += 60
+    with pytest.raises(QueueUnavailable):
+        site.chores.run()
+    site.broker.start()
+    site.chores.run()
+    assert job.id in site.queued()
+    assert site.store.unplaced(1e9, 9) == []
+
+
+def test_nothing_is_accepted_while_the_store_is_down(site: Site) -> None:
+    site.store.available = False
+    with pytest.raises(StoreUnavailable):
+        site.intake.accept([prepared()])
+    assert site.queued() == []
+    site.store.available = True
+    assert site.store.jobs() == []
+    site.now += 60
+    site.chores.run()
+    assert site.queued() == []
+
+
+def test_what_the_queue_took_is_noted_when_the_store_is_back(site: Site) -> None:
+    job = prepared().job
+    site.intake.accept([Submission(job, prepared().event)])
+    site.store.available = False
+    with pytest.raises(StoreUnavailable):
+        site.intake.accept([prepared()])
+    with pytest.raises(StoreUnavailable):
+        site.intake.flush()
+    site.store.available = True
+    site.intake.flush()
+    assert site.store.unplaced(1e9, 9) == []
+    assert site.queued() == [job.id]

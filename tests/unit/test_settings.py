@@ -1,0 +1,138 @@
+"""The settings file: every key, and what the errors say."""
+
+from pathlib import Path
+
+import pytest
+
+from taskbus.model.errors import ConfigError
+from taskbus.model.settings import PROGRAMS, Settings, parse_settings
+
+FILE = Path("/srv/site/taskbus.toml")
+
+
+def parse(text: str) -> Settings:
+    return parse_settings(text, FILE)
+
+
+def refused(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return caught.value
+
+
+def test_every_key_is_optional() -> None:
+    settings = parse("")
+    assert settings.site == Path("/srv/site")
+    assert settings.file == FILE
+    assert settings.var == Path("/srv/site/var")
+    assert settings.api_map == Path("/srv/site/api.toml")
+    assert settings.tasks == Path("/srv/site/workers")
+    assert settings.database == "sqlite:////srv/site/var/data/taskbus.db"
+    assert settings.worker_count >= 2
+    assert settings.url == "http://127.0.0.1:9080/"
+    assert settings.router_command == "/srv/site/.venv-router/bin/crossbar"
+    assert settings.users == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "value"),
+    [
+        ('[site]\nvar = "state"', "var", Path("/srv/site/state")),
+        ('[site]\nvar = "/var/lib/x"', "var", Path("/var/lib/x")),
+        ('[site]\napi_map = "../api.toml"', "api_map", Path("/srv/site/../api.toml")),
+        ('[site]\ntasks = "code"', "tasks", Path("/srv/site/code")),
+        ('[http]\nhost = "::1"', "url", "http://[::1]:9080/"),
+        ("[http]\nport = 65535", "http_port", 65535),
+        ('[store]\nurl = "mysql+pymysql://a@b/c"', "database", "mysql+pymysql://a@b/c"),
+        ("[worker]\ncount = 1", "worker_count", 1),
+        ("[worker]\nslots = 1000", "worker_slots", 1000),
+        ("[worker]\nttr = 3", "worker_ttr", 3),
+        ("[backend]\nthreads = 7", "backend_threads", 7),
+        ('[backend]\nnotify_topic = "com.x.y"', "notify_topic", "com.x.y"),
+        ('[router]\ncommand = "crossbar"', "router_command", "crossbar"),
+        ('[router]\ncommand = "bin/crossbar"', "router_command", "/srv/site/bin/crossbar"),
+        ('[router]\nconfig = "c.json"', "router_config", Path("/srv/site/c.json")),
+        ('[router]\nweb = "/srv/www"', "web", Path("/srv/www")),
+        ('[supervisor]\nconfig = "s.conf"', "supervisor_config", Path("/srv/site/s.conf")),
+    ],
+)
+def test_each_key(text: str, attribute: str, value: object) -> None:
+    assert getattr(parse(text), attribute) == value
+    assert getattr(parse(""), attribute) != value
+
+
+def test_users() -> None:
+    text = "[user]\n" + "\n".join(f'{program} = "u-{program}"' for program in PROGRAMS)
+    assert parse(text).users == {program: f"u-{program}" for program in PROGRAMS}
+
+
+def test_what_follows_from_var() -> None:
+    settings = parse('[site]\nvar = "/v"')
+    assert settings.run == Path("/v/run")
+    assert settings.logs == Path("/v/log")
+    assert settings.data == Path("/v/data")
+    assert settings.secrets == Path("/v/secrets")
+    assert settings.router_node == Path("/v/router")
+    assert settings.supervisor_file == Path("/v/supervisord.conf")
+    assert {
+        settings.queue_socket.parent,
+        settings.router_socket.parent,
+        settings.doorbell.parent,
+        settings.supervisor_socket.parent,
+    } == {settings.run}
+
+
+def test_a_relative_file_has_an_absolute_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = parse_settings("", Path("taskbus.toml"))
+    assert settings.site == tmp_path.resolve()
+    assert settings.file == tmp_path.resolve() / "taskbus.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("\n[sites]", 2, "unknown table [sites]"),
+        ("count = 3", 1, "unknown table [count]"),
+        ("[worker]\n\ncout = 3", 3, "unknown setting worker.cout"),
+        ("[worker]\ncount = 0", 2, "worker.count: "),
+        ("[worker]\ncount = 1001", 2, "worker.count: "),
+        ("[worker]\ncount = true", 2, "worker.count: "),
+        ("[worker]\ncount = 1.0", 2, "worker.count: "),
+        ("[worker]\nttr = 2", 2, "worker.ttr: "),
+        ("[http]\nport = 0", 2, "http.port: "),
+        ("[http]\nport = 65536", 2, "http.port: "),
+        ('[http]\nport = "80"', 2, "http.port: "),
+        ('[http]\nhost = ""', 2, "http.host: "),
+        ('[site]\nvar = "a\\nb"', 2, "site.var: "),
+        ('[site]\nvar = "a\\u0000b"', 2, "site.var: "),
+        ("[site]\nvar = 3", 2, "site.var: "),
+        ('[backend]\nnotify_topic = "x"', 2, "backend.notify_topic: "),
+        ('[user]\nroot = "root"', 2, "unknown setting user.root"),
+        ("worker = 3", 1, "worker must be a table"),
+        ("[worker", 1, "not TOML"),
+    ],
+)
+def test_errors_name_the_line(text: str, line: int, problem: str) -> None:
+    error = refused(text)
+    assert error.message.startswith(f"{FILE}:{line}: {problem}")
+    assert error.about["remedy"]
+
+
+def test_a_var_too_long_for_its_sockets() -> None:
+    longest = 107 - len("/run/supervisor.sock")
+    fits = "/" + "v" * (longest - 1)
+    settings = parse(f'[site]\nvar = "{fits}"')
+    for socket in (
+        settings.supervisor_socket,
+        settings.queue_socket,
+        settings.router_socket,
+        settings.doorbell,
+    ):
+        assert len(str(socket)) <= 107
+    error = refused(f'[http]\nport = 1\n[site]\nvar = "{fits}v"')
+    assert error.message.startswith(f"{FILE}:4: ")
+    # Bytes count, not characters.
+    refused(f'[site]\nvar = "{fits[:-1]}é"')

@@ -1,0 +1,71 @@
+"""How an attempt's end becomes the job's next state."""
+
+import json
+
+import pytest
+
+from taskbus.core import settle as settling
+from taskbus.core.settle import settle
+from taskbus.handler.perform import Outcome
+from taskbus.model.job import Job, State
+from tests.support.values import a_job, failed, start, succeeded
+
+
+def attempt(number: int = 1, **fields: object) -> Job:
+    return start(a_job(attempt=number - 1, **fields)).after
+
+
+def test_success() -> None:
+    job = attempt()
+    change = succeeded(job, '{"args":[7],"kwargs":{}}', 2000.0)
+    assert change.result == '{"args":[7],"kwargs":{}}'
+    assert change.after == job._replace(
+        state=State.SUCCEEDED, seq=job.seq + 1, finished=2000.0, worker=None, lease=None
+    )
+    assert json.loads(change.events[0].data)["actor"] == job.worker
+
+
+def test_a_success_after_failures_forgets_the_error() -> None:
+    assert succeeded(attempt(2, error='{"message":"earlier"}')).after.error is None
+
+
+def test_a_failure_without_retries_is_the_end() -> None:
+    change = failed(attempt(), "no luck", 2000.0)
+    job = change.after
+    assert (job.state, job.finished, job.worker, job.lease) == (State.FAILED, 2000.0, None, None)
+    assert json.loads(job.error or "")["message"] == "no luck"
+    assert change.result is None
+    data = json.loads(change.events[0].data)
+    assert (data["error"], data["message"]) == ("taskbus.error.task_failed", "no luck")
+    assert "traceback" not in data
+
+
+def test_a_failure_with_retries_left_waits_for_the_next_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "backoff", lambda failures: failures * 10.0)
+    states = []
+    for number in (1, 2, 3):
+        job = failed(attempt(number, retries=2), at=2000.0).after
+        states.append((job.state, job.due, job.finished))
+    assert states == [
+        (State.RETRYING, 2010.0, None),
+        (State.RETRYING, 2020.0, None),
+        (State.FAILED, 1000.0, 2000.0),
+    ]
+
+
+def test_the_event_says_when_the_next_attempt_is_due() -> None:
+    change = failed(attempt(retries=1))
+    assert json.loads(change.events[0].data)["due"] == change.after.due > 1002.0
+
+
+def test_lost_workers_use_up_no_retries() -> None:
+    assert failed(attempt(2, retries=1, losses=1)).after.state is State.RETRYING
+    assert failed(attempt(3, retries=1, losses=1)).after.state is State.FAILED
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.RUNNING}))
+def test_only_a_running_job_can_be_settled(state: State) -> None:
+    with pytest.raises(ValueError, match="no transition"):
+        settle(a_job(state=state), Outcome(True, "1"), 2000.0)

@@ -1,0 +1,440 @@
+"""The forker, its children, and attempts in them: real processes throughout."""
+
+import base64
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskbus.worker import attempt as attempt_module
+from taskbus.worker.attempt import MOST_OUTPUT, Attempt, Note
+from taskbus.worker.channel import FrameReader, wait_readable
+from taskbus.worker.spares import ForkerGone, Spares
+from tests.support.attempts import (
+    HANDLERS,
+    PATH,
+    TIMEOUT,
+    Watch,
+    begin,
+    children_of,
+    finish,
+    printed,
+    running_job,
+    step,
+    take,
+    text_of,
+)
+from tests.support.processes import PATIENCE, line, python
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Spares]:
+    """A forker for the tests that leave it as it was."""
+    spares = Spares(HANDLERS, PATH, 2)
+    yield spares
+    spares.close()
+
+
+@pytest.fixture
+def own() -> Iterator[Spares]:
+    """A forker for one test."""
+    spares = Spares(HANDLERS, PATH, 2)
+    yield spares
+    spares.close()
+
+
+def run(spares: Spares, name: str, *args: Any, **kwargs: Any) -> tuple[Attempt, list[Note]]:
+    attempt = begin(spares, name, *args, **kwargs)
+    notes = finish(spares, attempt)
+    return attempt, notes
+
+
+def result(spares: Spares, name: str, *args: Any, **kwargs: Any) -> Any:
+    """The positional results of a task that has to succeed."""
+    attempt, _ = run(spares, name, *args, **kwargs)
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok, attempt.outcome.body
+    return json.loads(attempt.outcome.body)["args"]
+
+
+def failure(attempt: Attempt) -> dict[str, Any]:
+    assert attempt.outcome is not None
+    assert not attempt.outcome.ok
+    found: dict[str, Any] = json.loads(attempt.outcome.body)
+    return found
+
+
+# What a task is given and gives back
+
+
+def test_a_result(shared: Spares) -> None:
+    attempt, notes = run(shared, "echo", 1, "é\0", None, a={"b": [1.5]})
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok
+    assert json.loads(attempt.outcome.body) == {
+        "args": ["com.t.echo", 1, "é\0", None],
+        "kwargs": {
+            "a": {"b": [1.5]},
+            "details": {"caller_authid": "ann", "job": attempt.job.id, "attempt": 1},
+        },
+    }
+    assert notes == []
+
+
+def test_much_goes_both_ways(shared: Spares) -> None:
+    text = "é" * 3_000_000
+    assert result(shared, "echo", text) == ["com.t.echo", text]
+
+
+def test_a_failure(shared: Spares) -> None:
+    attempt, _ = run(shared, "fail")
+    told = failure(attempt)
+    assert (told["error"], told["message"]) == ("com.example.error.asked", "as asked")
+    assert told["about"] == {"value": "x", "remedy": "do not ask"}
+
+
+def test_an_exception(shared: Spares) -> None:
+    attempt, _ = run(shared, "crash")
+    assert failure(attempt)["message"] == "ZeroDivisionError: of all things"
+    assert "in crash" in failure(attempt)["traceback"]
+
+
+def test_leaving_is_a_failure(shared: Spares) -> None:
+    attempt, _ = run(shared, "leave")
+    assert failure(attempt)["message"] == "SystemExit: bye"
+
+
+def test_an_unfit_result(shared: Spares) -> None:
+    attempt, _ = run(shared, "odd_result")
+    assert failure(attempt)["error"] == "taskbus.error.invalid_result"
+
+
+def test_code_that_cannot_be_loaded_fails_its_own_jobs_only(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text("raise SystemExit\n")
+    broken = {
+        "com.t.crash": {"kind": "python", "target": "tests.support.nothing:x"},
+        "com.t.leave": {"kind": "python", "target": "leaving:x"},
+    }
+    spares = Spares(HANDLERS | broken, [*PATH, str(tmp_path)], 1)
+    try:
+        for name, said in (("crash", "ModuleNotFoundError"), ("leave", "SystemExit")):
+            attempt, _ = run(spares, name)
+            assert said in failure(attempt)["message"]
+        assert result(spares, "add", 1) == [11]
+    finally:
+        spares.close()
+
+
+def test_each_job_has_a_process_a_group_and_a_session_of_its_own(shared: Spares) -> None:
+    [first], [second] = result(shared, "identity"), result(shared, "identity")
+    for pid, group, session, parent in (first, second):
+        assert pid == group == session
+        assert parent == shared._process.pid
+    assert first[0] != second[0]
+
+
+def test_stdin_is_empty(shared: Spares) -> None:
+    assert result(shared, "read_stdin") == [""]
+
+
+def test_threads_work_in_a_child(shared: Spares) -> None:
+    assert result(shared, "threaded") == [6]
+
+
+def test_many_jobs_leave_nothing_behind(own: Spares) -> None:
+    result(own, "add", 1)
+    files = len(os.listdir("/proc/self/fd"))
+    theirs = len(os.listdir(f"/proc/{own._process.pid}/fd"))
+    for number in range(50):
+        assert result(own, "add", number) == [number + 10]
+    spare = take(own)
+    spare.close()
+    assert len(os.listdir("/proc/self/fd")) <= files + 6
+    assert len(os.listdir(f"/proc/{own._process.pid}/fd")) <= theirs + 6
+
+
+# What a task says
+
+
+def test_progress(shared: Spares) -> None:
+    attempt = begin(shared, "progress", 0.25)
+    notes = finish(shared, attempt)
+    assert notes == [("progress", {"fraction": 0.25, "message": "at 0.25"})]
+
+
+def test_only_the_newest_progress_is_kept(shared: Spares) -> None:
+    _, notes = run(shared, "progress", 0.1, 0.2, 7)
+    assert notes[-1] == ("progress", {"fraction": 1.0, "message": "at 7"})
+    assert len(notes) == 1
+
+
+def test_output(shared: Spares) -> None:
+    attempt, notes = run(shared, "talk", "raw é ".encode().hex(), b"cooked ".hex())
+    assert text_of(notes) == "raw é printed"
+    assert text_of(notes, "stderr") == "cooked complained"
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok
+
+
+def test_output_that_is_no_text(shared: Spares) -> None:
+    _, notes = run(shared, "talk", "00ff", "")
+    written = b"".join(
+        base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
+        for _, data in notes
+        if data["stream"] == "stdout"
+    )
+    assert written == b"\0\xffprinted"
+    assert any("base64" in data for _, data in notes)
+
+
+def test_characters_may_come_in_pieces() -> None:
+    output = attempt_module._Output()
+    output.add("stdout", b"a\xc3")
+    assert output.take(final=False) == [{"stream": "stdout", "text": "a"}]
+    output.add("stderr", b"\xa9")
+    assert output.take(final=False) == [{"stream": "stderr", "base64": "qQ=="}]
+    output.add("stdout", b"\xa9")
+    assert output.take(final=False) == [{"stream": "stdout", "text": "é"}]
+    output.add("stdout", b"\xe2\x82")
+    assert output.take(final=True) == [{"stream": "stdout", "base64": "4oI="}]
+    assert output.take(final=True) == []
+
+
+def test_output_beyond_the_limit_is_counted_only(shared: Spares) -> None:
+    attempt, notes = run(shared, "flood", MOST_OUTPUT + 5000)
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok
+    assert len(text_of(notes)) == MOST_OUTPUT
+    # Written in thousands, of which the limit is no multiple.
+    written = (MOST_OUTPUT + 5000) // 1000 * 1000
+    assert sum(data.get("dropped", 0) for _, data in notes) == written - MOST_OUTPUT
+
+
+def test_notes_wait_a_moment_for_more(shared: Spares) -> None:
+    attempt = begin(shared, "hang")
+    while attempt.wake == 20.0:
+        step(shared, attempt, now=1.0)
+    assert 1.0 < attempt.wake < 2.0
+    assert attempt.flush(1.0) == []
+    assert attempt.flush(attempt.wake) == [("output", {"stream": "stdout", "text": "hanging\n"})]
+    assert attempt.wake == 20.0
+    attempt.kill()
+    finish(shared, attempt)
+
+
+def test_notes_are_given_again_until_they_are_saved(shared: Spares) -> None:
+    attempt = begin(shared, "hang")
+    while not attempt.notes():
+        step(shared, attempt)
+    hanging = [("output", {"stream": "stdout", "text": "hanging\n"})]
+    assert attempt.notes() == hanging
+    assert attempt.notes(final=True) == hanging
+    attempt.saved()
+    assert attempt.notes(final=True) == []
+    attempt.kill()
+    finish(shared, attempt)
+
+
+def test_frames_may_come_in_pieces() -> None:
+    data = b"P\0\0\0\2ab" + b"R\0\0\0\0" + b"E\0\0\1\0" + b"x" * 256
+    reader = FrameReader()
+    frames = [frame for byte in data for frame in reader.feed(bytes([byte]))]
+    assert frames == [(b"P", b"ab"), (b"R", b""), (b"E", b"x" * 256)]
+    assert FrameReader().feed(data + data) == frames * 2
+
+
+# How a task may die
+
+
+def test_an_exit_without_a_result(shared: Spares) -> None:
+    attempt, _ = run(shared, "exit_at_once", 3)
+    assert failure(attempt)["error"] == "taskbus.error.killed"
+    assert "exited with status 3" in failure(attempt)["message"]
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "SIGTERM"), (40, "signal 40")],
+)
+def test_a_signal(shared: Spares, number: int, name: str) -> None:
+    attempt, _ = run(shared, "kill_myself", number)
+    assert failure(attempt)["error"] == "taskbus.error.killed"
+    assert f"was killed by {name}" in failure(attempt)["message"]
+    assert failure(attempt)["about"]["signal"] == name
+
+
+def test_a_segmentation_fault(shared: Spares) -> None:
+    attempt, _ = run(shared, "segfault")
+    assert "was killed by SIGSEGV" in failure(attempt)["message"]
+
+
+def test_what_it_wrote_before_is_kept(shared: Spares) -> None:
+    attempt, notes = run(shared, "with_grandchild", "die")
+    assert "status 3" in failure(attempt)["message"]
+    assert text_of(notes).strip().isdigit()
+
+
+# Timeouts
+
+
+def test_a_task_has_until_its_timeout(shared: Spares) -> None:
+    attempt = begin(shared, "hang")
+    assert printed(shared, attempt) == "hanging"
+    attempt.kept(TIMEOUT)
+    assert attempt.wake == TIMEOUT
+    attempt.enforce(TIMEOUT - 0.001)
+    assert not wait_readable([shared.fileno(), *attempt.open], 0.05)
+    attempt.enforce(TIMEOUT)
+    finish(shared, attempt)
+    assert failure(attempt)["error"] == "taskbus.error.timeout"
+    assert failure(attempt)["message"] == "did not end within 100 seconds"
+
+
+def test_a_task_may_clean_up_after_its_timeout(shared: Spares) -> None:
+    attempt = begin(shared, "hang_politely")
+    assert printed(shared, attempt) == "hanging"
+    attempt.enforce(TIMEOUT)
+    assert text_of(finish(shared, attempt)) == "cleaned up"
+    assert failure(attempt)["error"] == "taskbus.error.timeout"
+
+
+def test_a_task_that_does_not_leave_is_killed(shared: Spares) -> None:
+    attempt = begin(shared, "hang_stubbornly")
+    assert printed(shared, attempt) == "hanging"
+    attempt.enforce(TIMEOUT)
+    while text_of(attempt.notes()) != "no":
+        assert attempt.outcome is None
+        step(shared, attempt)
+    attempt.kept(TIMEOUT + 20)
+    assert attempt.wake > TIMEOUT
+    attempt.enforce(attempt.wake)
+    finish(shared, attempt)
+    assert failure(attempt)["error"] == "taskbus.error.timeout"
+
+
+# Grandchildren
+
+
+@pytest.mark.parametrize("then", ["hang", "return", "die"])
+def test_no_process_of_a_job_outlives_it(shared: Spares, then: str) -> None:
+    attempt = begin(shared, "with_grandchild", then)
+    try:
+        with Watch(int(printed(shared, attempt))) as grandchild:
+            if then == "hang":
+                attempt.kill()
+            finish(shared, attempt)
+            assert grandchild.ended()
+    except ProcessLookupError:
+        # It was dead before we could look.
+        finish(shared, attempt)
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok == (then == "return")
+
+
+@pytest.mark.parametrize("escape", [False, True])
+def test_a_grandchild_that_writes_for_ever_holds_nobody_up(shared: Spares, escape: bool) -> None:
+    attempt, _ = run(shared, "with_flood", escape)
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok
+
+
+# Deaths in the worker
+
+
+def test_killed_spares_are_replaced(own: Spares) -> None:
+    spares = children_of(own._process.pid)
+    while len(spares) < 2:
+        assert wait_readable([own.fileno()], PATIENCE)
+        assert own.hear() is None
+        spares = children_of(own._process.pid)
+    while len(own._idle) < 2:
+        assert wait_readable([own.fileno()], PATIENCE)
+        assert own.hear() is None
+    for pid in spares:
+        os.kill(pid, signal.SIGKILL)
+    while any(child.pid in spares for child in own._idle):
+        assert wait_readable([own.fileno()], PATIENCE)
+        assert own.hear() is None
+    assert result(own, "pid")[0] not in spares
+
+
+def test_a_spare_that_died_unnoticed_runs_nothing(own: Spares) -> None:
+    child = take(own)
+    with Watch(child.pid) as dead:
+        os.kill(child.pid, signal.SIGKILL)
+        assert dead.ended()
+    while (exit_ := own.hear()) is None:
+        pass
+    assert exit_.pid == child.pid
+    job = running_job("add", 1)
+    with pytest.raises(OSError, match=r"Broken pipe|reset"):
+        Attempt(job, job.uri, child, own, 0.0, 20.0)
+    child.close()
+    assert result(own, "add", 1) == [11]
+
+
+def test_a_killed_forker_is_noticed_and_takes_its_children_along(own: Spares) -> None:
+    attempt = begin(own, "with_grandchild")
+    grandchild_pid = int(printed(own, attempt))
+    with ExitStack() as watches:
+        child = watches.enter_context(Watch(attempt.child.pid))
+        grandchild = watches.enter_context(Watch(grandchild_pid))
+        idle = [watches.enter_context(Watch(one.pid)) for one in own._idle]
+        os.kill(own._process.pid, signal.SIGKILL)
+        with pytest.raises(ForkerGone):
+            hear_for_ever(own)
+        assert child.ended()
+        assert all(one.ended() for one in idle)
+        attempt.abandoned()
+        assert grandchild.ended()
+    assert failure(attempt)["error"] == "taskbus.error.killed"
+    for use in (attempt.kill, lambda: attempt.enforce(TIMEOUT)):
+        with pytest.raises(ForkerGone):
+            use()
+    attempt.child.close()
+
+
+def hear_for_ever(spares: Spares) -> None:
+    while True:
+        assert wait_readable([spares.fileno()], PATIENCE)
+        spares.hear()
+
+
+def test_close_ends_the_forker_and_every_child(own: Spares) -> None:
+    attempt = begin(own, "with_grandchild")
+    grandchild_pid = int(printed(own, attempt))
+    with ExitStack() as stack:
+        pids = [
+            own._process.pid,
+            attempt.child.pid,
+            grandchild_pid,
+            *(one.pid for one in own._idle),
+        ]
+        watches = [stack.enter_context(Watch(pid)) for pid in pids]
+        own.close()
+        assert all(watch.ended() for watch in watches)
+    attempt.child.close()
+
+
+def test_a_forker_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    for handlers in ({}, HANDLERS, {"com.t.x": {"kind": "exec", "target": ["x" * 1_000_000]}}):
+        with pytest.raises(ForkerGone):
+            Spares(handlers, PATH, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("words", [[], ["unread"]])
+def test_nothing_outlives_the_parent(number: int, words: list[str]) -> None:
+    with python("-m", "tests.support.forker_parent", *words) as parent, ExitStack() as stack:
+        pids = [int(word) for word in line(parent).split()]
+        assert len(pids) == 3
+        watches = [stack.enter_context(Watch(pid)) for pid in pids]
+        parent.send_signal(number)
+        assert all(watch.ended() for watch in watches)
