@@ -65,7 +65,7 @@ def transport(router_socket: str) -> dict[str, Any]:
         "type": "rawsocket",
         "url": "rs://localhost",
         "endpoint": {"type": "unix", "path": router_socket},
-        "serializer": "cbor",
+        "serializer": "msgpack",
         "max_retries": -1,
         "initial_retry_delay": 0.1,
         "retry_delay_growth": 1.5,
