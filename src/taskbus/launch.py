@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -96,7 +97,7 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
         raise NotReady("the bus is already up", remedy="see 'taskbus status', or 'taskbus down'")
     _check_port(settings)
     settings.supervisor_socket.unlink(missing_ok=True)
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [
             *(["setpriv", "--pdeathsig", "TERM"] if attached else []),
             str(Path(sys.executable).parent / "supervisord"),
@@ -172,8 +173,6 @@ def await_end(pid: int) -> None:
         os.waitid(os.P_PIDFD, watched, os.WEXITED)
     except ChildProcessError:
         # Not ours to wait for: the descriptor tells.
-        import select
-
         select.select([watched], [], [])
     finally:
         os.close(watched)
@@ -240,7 +239,7 @@ def _check_users(settings: Settings) -> None:
     for program, name in settings.users.items():
         try:
             command = ["setpriv", f"--reuid={name}", "--clear-groups", f"--regid={name}"]
-            subprocess.run(  # noqa: S603
+            subprocess.run(
                 [*command, sys.executable, "-c", "import taskbus"],
                 check=True, capture_output=True, cwd=settings.site,
             )  # fmt: skip

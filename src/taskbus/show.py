@@ -51,9 +51,7 @@ def error(failure: TaskbusError, json_wanted: bool) -> None:
         told = {"error": failure.uri, "message": failure.message, **failure.about}
         print(json.dumps(told, ensure_ascii=False, default=str), file=sys.stderr)
         return
-    print(
-        f"{_paint('error', 'red', sys.stderr)} {failure.uri}: {failure.message}", file=sys.stderr
-    )
+    print(f"{_paint('error', 'red', sys.stderr)} {failure.uri}: {failure.message}", file=sys.stderr)
     for key in ("remedy", "log"):
         if key in failure.about:
             print(f"  {key}: {failure.about[key]}", file=sys.stderr)
@@ -137,7 +135,9 @@ def job(one: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
     for key in ("uri", "args", "kwargs", "priority", "timeout", "retries", "attempt", "worker"):
         print(f"  {key:9} {json.dumps(one[key], ensure_ascii=False)}")
     if one["error"]:
-        print(f"  {_paint('error', 'red'):9}     {one['error']['error']}: {one['error']['message']}")
+        print(
+            f"  {_paint('error', 'red'):9}     {one['error']['error']}: {one['error']['message']}"
+        )
     if one["result"]:
         shown = json.dumps(one["result"], ensure_ascii=False)
         print(f"  result    {shown if len(shown) <= 500 else shown[:500] + '...'}")

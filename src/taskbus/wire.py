@@ -67,7 +67,7 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
 
 def run_backend(settings: Settings, namespace: str) -> None:
     """The backend program of one namespace; ends by a signal."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Doorbell
@@ -76,6 +76,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
     from taskbus.edge.backend import Backend
     from taskbus.edge.batch import Batch
 
+    reactor: Any = installed
     api = read_api_map(settings)
     if not api.below(namespace):
         raise ConfigError(
@@ -102,7 +103,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
 
 def run_control(settings: Settings) -> None:
     """The control program: ``taskbus.job.*``, relay and chores; ends by a signal."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Door, Doorbell
@@ -113,6 +114,7 @@ def run_control(settings: Settings) -> None:
     from taskbus.edge.batch import Batch
     from taskbus.edge.control import Control, run_chores, run_relay
 
+    reactor: Any = installed
     store = make_store(settings)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     presence = Presence(settings.run, "control")
@@ -129,7 +131,7 @@ def run_control(settings: Settings) -> None:
     )
     relay = Relay(
         store,
-        lambda entries: reactor.callFromThread(control.deliver, entries),  # type: ignore[attr-defined]
+        lambda entries: reactor.callFromThread(control.deliver, entries),
         control.is_watched,
     )
     run_relay(relay, Door(settings.doorbell).wait)
@@ -148,14 +150,15 @@ def _serve_component(
     join: Callable[..., object],
     leave: Callable[[], None],
 ) -> None:
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
     from taskbus.edge.session import connect
 
+    reactor: Any = installed
     ticket = _read(settings.secrets / principal).strip()
     component = connect(settings.router_socket, principal, ticket, join, leave)
     component.start(reactor)
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()
 
 
 def start_logging(level: int = logging.INFO) -> None:

@@ -1,4 +1,4 @@
-"""The bell on one host: a Unix datagram socket. Rings that find nobody, or a full queue, are lost."""
+"""The bell on one host: a Unix datagram socket. Rings that find nobody are lost."""
 
 import os
 import socket

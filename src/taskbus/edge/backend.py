@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from taskbus.core.intake import prepare
+from taskbus.edge.batch import Batch
 from taskbus.edge.session import (
     DETAILS,
     answer,
@@ -17,8 +19,6 @@ from taskbus.edge.session import (
     refusal,
     register_all,
 )
-from taskbus.core.intake import prepare
-from taskbus.edge.batch import Batch
 from taskbus.handler import Handler, build
 from taskbus.handler.perform import Outcome, failure_text, perform
 from taskbus.model.apimap import ApiMap, Entry
@@ -59,7 +59,7 @@ class Backend:
         reactor.callWhenRunning(self._pool.start)
         reactor.addSystemEventTrigger("during", "shutdown", self._pool.stop)
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def join(self, session: Session) -> Any:
         """Register everything on a new session."""
         yield register_all(session, {one.pattern: self._endpoint(one) for one in self._entries})
@@ -77,9 +77,14 @@ class Backend:
 
         return endpoint
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def _queue(
-        self, _entry: Entry, uri: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], details: Any
+        self,
+        _entry: Entry,
+        uri: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        details: Any,
     ) -> Any:
         """Background: the job's id, once it is accepted."""
         try:
@@ -91,7 +96,7 @@ class Backend:
         self._bell.ring()
         return submission.job.id
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def _run(
         self, entry: Entry, uri: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], details: Any
     ) -> Any:

@@ -36,7 +36,7 @@ class Batch:
         if not self._busy:
             self._busy = True
             # Not at once: what else has already arrived can still join.
-            self._reactor.callLater(0, self._commit)  # type: ignore[attr-defined]
+            self._reactor.callLater(0, self._commit)
         return done
 
     def _commit(self) -> None:

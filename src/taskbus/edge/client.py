@@ -25,7 +25,9 @@ def visit(
     """Run the coroutine ``work(session)`` and return its result. Starts and ends the reactor, so a
     process can do it once. Raises Unreachable, or what the coroutine raises.
     """
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
 
     component = Component(
         transports=[{**transport(router_socket), "max_retries": 0}],
@@ -37,20 +39,20 @@ def visit(
     def end(result: Any) -> None:
         if not outcome:
             outcome.append(result)
-            reactor.callLater(0, reactor.stop)  # type: ignore[attr-defined]
+            reactor.callLater(0, reactor.stop)
 
-    @component.on_join
+    @component.on_join  # type: ignore[untyped-decorator]
     def _(session: Session, _details: Any) -> "Deferred[Any]":
         return ensureDeferred(work(session)).addBoth(end)
 
-    @component.on_disconnect
+    @component.on_disconnect  # type: ignore[untyped-decorator]
     def _(*_args: Any, **_kwargs: Any) -> None:
         end(Failure(Unreachable("the router closed the connection")))
 
     component.start(reactor).addErrback(
         lambda failure: end(Failure(Unreachable(_why(failure), remedy="see 'taskbus status'")))
     )
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
     return outcome[0]

@@ -10,6 +10,10 @@ from autobahn.wamp.types import PublishOptions
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
+from taskbus.core.chores import Chores
+from taskbus.core.intake import Submission, prepare
+from taskbus.core.relay import Relay
+from taskbus.edge.batch import Batch
 from taskbus.edge.session import (
     DETAILS,
     answer,
@@ -18,10 +22,6 @@ from taskbus.edge.session import (
     refusal,
     register_all,
 )
-from taskbus.core.chores import Chores
-from taskbus.core.intake import Submission, prepare
-from taskbus.core.relay import Relay
-from taskbus.edge.batch import Batch
 from taskbus.edge.watchers import Topics, Watchers, is_last, told
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import (
@@ -73,7 +73,7 @@ class Control:
         self._watchers = Watchers()
         self._topics = Topics(notify_topic, self._catch_up)
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def join(self, session: Session) -> Any:
         """Register everything on a new session, and learn who watches what."""
         yield self._follow_subscriptions(session)
@@ -145,7 +145,7 @@ class Control:
 
         return deferToThread(read)
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def wait(self, details: Any, *args: Any, **kwargs: Any) -> Any:
         """``wait(job, timeout=)`` -> the task's result or its error, as if it had been called.
 
@@ -204,7 +204,7 @@ class Control:
         if is_job_id(job):
             deferToThread(self._store.events, job).addCallbacks(publish, missed)
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def _accept(self, requests: Sequence[Any], details: Any) -> Any:
         who = caller(details)
         submissions = [self._prepare(request, who, nth) for nth, request in enumerate(requests)]
@@ -264,7 +264,7 @@ class Control:
             "result": None if result is None else load(result),
         }
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def _follow_subscriptions(self, session: Session) -> Any:
         options = PublishOptions(acknowledge=False)
 
@@ -290,7 +290,12 @@ class Control:
 
 def run_relay(relay: Relay, wait: Callable[[float], None]) -> None:
     """The relay's thread: look when the bell rings, and from time to time."""
-    _for_ever("relay", lambda: (relay.run(), wait(_LOOK_SECONDS)))
+
+    def step() -> None:
+        relay.run()
+        wait(_LOOK_SECONDS)
+
+    _for_ever("relay", step)
 
 
 def run_chores(chores: Chores) -> None:
@@ -319,7 +324,7 @@ def _for_ever(name: str, step: Callable[[], Any]) -> None:
 def _endpoint(call: Callable[..., Any]) -> Callable[..., Any]:
     """The procedure with the bus' errors."""
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
+    @inlineCallbacks
     def endpoint(*args: Any, **kwargs: Any) -> Any:
         details = kwargs.pop(DETAILS)
         try:
@@ -378,10 +383,12 @@ def _whole(field: str, value: Any, least: int, most: int) -> int:
 def _wait_seconds(value: Any) -> float:
     if value is None:
         return _LONGEST_WAIT
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_WAIT:
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and 0 <= value <= _LONGEST_WAIT
+    ):
         return float(value)
     raise InvalidArgument(
         "timeout", value, "not a number of seconds", f"use 0 to {_LONGEST_WAIT:g}"
     )
-
-

@@ -73,7 +73,7 @@ def transport(router_socket: str) -> dict[str, Any]:
     }
 
 
-@inlineCallbacks  # type: ignore[untyped-decorator]
+@inlineCallbacks
 def register_all(session: Session, endpoints: Mapping[str, Endpoint]) -> Any:
     """Register every URI, ``x.*`` as a prefix; fails when one of them fails.
 

@@ -115,7 +115,8 @@ class Topics:
             return uri == self._notify or uri.startswith(JOB_TOPIC)
         if match == "prefix":
             return any(
-                topic.startswith(uri) or uri.startswith(topic) for topic in (self._notify, JOB_TOPIC)
+                topic.startswith(uri) or uri.startswith(topic)
+                for topic in (self._notify, JOB_TOPIC)
             )
         return True
 

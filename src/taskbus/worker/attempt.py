@@ -46,7 +46,7 @@ class Attempt:
         self.child = child
         self.outcome: Outcome | None = None
         self.open = {child.sock.fileno(), child.stdout, child.stderr}
-        self._spares = spares
+        self.spares = spares
         self._deadline = now + job.timeout
         self._keep_every = keep_every
         self.keep_at = now + keep_every
@@ -64,10 +64,6 @@ class Attempt:
         """When ``on_time`` has something to do."""
         wake = min(self._deadline, self.keep_at)
         return wake if self._flush_at is None else min(wake, self._flush_at)
-
-    def is_of(self, spares: Spares) -> bool:
-        """Whether the child is one of this forker's."""
-        return self._spares is spares
 
     def read(self, fd: int, now: float) -> bool:
         """Read what is there; False when there is nothing more now, or ever."""
@@ -96,7 +92,7 @@ class Attempt:
     def enforce(self, now: float) -> None:
         """End a child that is over its time: first TERM, to clean up, then KILL."""
         if now >= self._deadline:
-            self._spares.kill(self.child, signal.SIGKILL if self._timed_out else signal.SIGTERM)
+            self.spares.kill(self.child, signal.SIGKILL if self._timed_out else signal.SIGTERM)
             self._timed_out = True
             self._deadline = now + _GRACE
 
@@ -132,14 +128,14 @@ class Attempt:
 
     def abandoned(self) -> None:
         """The forker is gone, and with it the child's exit status."""
-        self._spares.abandon(self.child)
+        self.spares.abandon(self.child)
         self.outcome = self._reported or Outcome(
             False, failure_text(TaskKilled("the process that forks the tasks was killed"))
         )
 
     def kill(self) -> None:
         """Nobody wants the outcome any more."""
-        self._spares.kill(self.child, signal.SIGKILL)
+        self.spares.kill(self.child, signal.SIGKILL)
 
     def _drain(self, now: float) -> None:
         """Read what the child, which writes no more, has left in its pipes: they hold no more than

@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from taskbus.core.lease import Busy, Nothing, claim
@@ -86,6 +87,8 @@ class Worker:
         self._on_ready = on_ready
         self._stopping = False
         self._stale = False
+        self._is_cold = False
+        self._reload_at = 0.0
         self._left: int | None = None
         self._store_rest_until = 0.0
         self._store_pause = _FIRST_PAUSE
@@ -100,10 +103,11 @@ class Worker:
         """Work until told to stop, or until ``most`` jobs are done."""
         self._left = most
         while not (self._is_over() and all(slot.idle for slot in self._slots)):
-            if self._stale:
+            if self._stale and self._clock() >= self._reload_at:
                 self._reload()
             self._ask()
             self._turn(self._wait())
+            self._retire()
         for slot in self._slots:
             slot.queue.close()
         self._spares.close()
@@ -118,7 +122,7 @@ class Worker:
         for slot in self._slots:
             if not slot.idle:
                 continue
-            if self._is_over():
+            if self._is_over() or self._is_cold:
                 # Closing the connection gives back what may just have been reserved.
                 slot.queue.close()
                 slot.asked = False
@@ -136,18 +140,19 @@ class Worker:
         """Until something is to be read or done; reads it; returns the time."""
         now = self._clock()
         readers: dict[int, Callable[[], Any]] = {self._woken.fileno(): self._forget_wakeups}
-        for spares in (self._spares, *self._old):
-            readers[spares.fileno()] = lambda spares=spares: self._hear(spares)
-        wake = now + self._ttr
+        # A dead forker's descriptor stays readable: it has nothing more to say.
+        for spares in (*(() if self._is_cold else (self._spares,)), *self._old):
+            readers[spares.fileno()] = partial(self._hear, spares)
+        wake = min(now + self._ttr, self._reload_at) if self._stale else now + self._ttr
         for slot in self._slots:
             if slot.asked:
-                readers[slot.queue.fileno()] = lambda slot=slot: self._take(slot)
+                readers[slot.queue.fileno()] = partial(self._take, slot)
             elif slot.idle:
                 wake = min(wake, slot.rest_until)
             elif slot.attempt is not None and slot.attempt.outcome is None:
                 wake = min(wake, slot.attempt.wake)
                 for fd in slot.attempt.open:
-                    readers[fd] = lambda fd=fd, slot=slot: slot.attempt.read(fd, self._clock())
+                    readers[fd] = partial(slot.attempt.read, fd, now)
             elif slot.attempt is None and slot.outcome is None and slot.job is not None:
                 continue  # Waits for a spare child, which the forker announces.
             else:
@@ -197,7 +202,8 @@ class Worker:
         self._bell.ring()
         after = iter(changes)
         for slot, count in waiting:
-            done = all([next(applied) for _ in range(count)])
+            # A list: all() alone would stop at the first refusal and leave the rest unread.
+            done = all([next(applied) for _ in range(count)])  # noqa: C419
             last = [next(after) for _ in range(count)][-1].after
             self._committed(slot, last, done)
 
@@ -256,10 +262,6 @@ class Worker:
         """Keep the claim, enforce the time, store what the child said."""
         try:
             attempt.enforce(now)
-        except ForkerGone as error:
-            self._lose(self._spares, error)
-            return
-        try:
             if now >= attempt.keep_at:
                 self._keep(slot, attempt, now)
             elif notes := attempt.flush(now):
@@ -270,6 +272,8 @@ class Worker:
                     self._bell.ring()
                 else:
                     attempt.kill()
+        except ForkerGone as error:
+            self._lose(attempt.spares, error)
         except StoreUnavailable as error:
             log.warning("job %s: %s", attempt.job.id, error)
             attempt.kept(now)
@@ -303,17 +307,20 @@ class Worker:
             return
         for slot in self._slots:
             attempt = slot.attempt
-            if attempt is not None and attempt.is_of(spares) and attempt.child.pid == exit_.pid:
+            if attempt is not None and attempt.spares is spares and attempt.child.pid == exit_.pid:
                 attempt.exited(exit_.status, self._clock())
 
     def _lose(self, spares: Spares, error: ForkerGone) -> None:
         """A forker died: its children are dead, and another one is needed."""
         log.error("%s", error)
         for slot in self._slots:
-            if slot.attempt is not None and slot.attempt.is_of(spares):
+            if slot.attempt is not None and slot.attempt.spares is spares:
                 slot.attempt.abandoned()
         if spares is self._spares:
-            self._stale = True
+            self._stale = self._is_cold = True
+        else:
+            self._old.remove(spares)
+            spares.close()
 
     def _warm(self) -> tuple[ApiMap, Spares]:
         api = self._load_map()
@@ -327,16 +334,22 @@ class Worker:
             fresh = self._warm()
         except TaskbusError as error:
             log.error("keeping the old task code: %s", error)
+            # Without a forker there is nothing to keep: try again, but not at once.
+            self._stale = self._is_cold
+            self._reload_at = self._clock() + _LONGEST_PAUSE
             return
-        self._old.append(self._spares)
+        if self._is_cold:
+            self._spares.close()
+        else:
+            self._old.append(self._spares)
+        self._is_cold = False
         self._api, self._spares = fresh
         log.info("task code loaded")
-        self._retire()
 
     def _retire(self) -> None:
         """Old forkers leave when their last child has."""
         for spares in tuple(self._old):
-            if not any(slot.attempt and slot.attempt.is_of(spares) for slot in self._slots):
+            if not any(slot.attempt and slot.attempt.spares is spares for slot in self._slots):
                 self._old.remove(spares)
                 spares.close()
 

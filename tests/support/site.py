@@ -1,0 +1,175 @@
+"""A whole site for tests: its own folder, port and processes, brought up by the command itself."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.router import Router, Session, Via, joined
+
+_LOOK_SECONDS = 0.05
+_COMMAND_SECONDS = 180
+
+T = TypeVar("T")
+Done = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that is up."""
+
+    folder: Path
+    port: int
+
+    @property
+    def settings(self) -> Path:
+        """The settings file."""
+        return self.folder / "taskbus.toml"
+
+    @property
+    def var(self) -> Path:
+        """What the site made at run time."""
+        return self.folder / "var"
+
+    @property
+    def socket(self) -> Path:
+        """RawSocket of the router."""
+        return self.var / "run/router.sock"
+
+    @property
+    def bridge(self) -> str:
+        """The URL that takes signed calls."""
+        return f"http://127.0.0.1:{self.port}/call"
+
+    def taskbus(self, *arguments: object) -> Done:
+        """Run a command of the CLI to its end."""
+        program = REPOSITORY / ".venv/bin/taskbus"
+        return _run(program, "--settings", self.settings, *arguments)
+
+    def supervisorctl(self, *arguments: object) -> Done:
+        """Run a command of supervisorctl to its end."""
+        program = REPOSITORY / ".venv/bin/supervisorctl"
+        return _run(program, "-c", self.var / "supervisord.conf", *arguments)
+
+    @contextmanager
+    def joined(self, principal: str = "operator") -> Iterator[Session]:
+        """A WAMP session with the site's own secret."""
+        ticket = (self.var / "secrets" / principal).read_text().strip()
+        via: Via = "websocket" if principal == "browser" else "socket"
+        # Where it is, is all that a session wants to know of a router.
+        with joined(cast("Router", self), principal, ticket, via) as session:
+            yield session
+
+    def status(self) -> dict[str, Any]:
+        """What ``status --json`` tells, whatever its exit code."""
+        told: dict[str, Any] = json.loads(self.taskbus("status", "--json").stdout)
+        return told
+
+    def pid(self, program: str) -> int:
+        """The process of a program, as ``status`` names it."""
+        [found] = [one["pid"] for one in self.status()["programs"] if one["name"] == program]
+        return int(found)
+
+    def await_ready(self) -> None:
+        """Wait until every part does its job."""
+        eventually(lambda: self.taskbus("status").returncode == 0)
+
+    def processes(self) -> list[str]:
+        """Command lines of the processes that name this site."""
+        return [line for _, line in _command_lines() if str(self.folder) in line]
+
+
+@contextmanager
+def running_site(folder: Path) -> Iterator[Site]:
+    """A site in ``folder`` (whose path is short: it holds sockets) that is up and ready."""
+    site = Site(folder, _free_port())
+    _write_files(site)
+    try:
+        up = site.taskbus("up", "--detach")
+        assert up.returncode == 0, up.stderr
+        yield site
+    finally:
+        if site.taskbus("down").returncode != 0:
+            _kill_supervisord(site)
+
+
+def eventually(look: Callable[[], T], seconds: float = PATIENCE) -> T:
+    """What ``look`` returns once that is true; AssertionError when it never is."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} seconds"
+        time.sleep(_LOOK_SECONDS)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent is this one."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _command_lines() -> Iterator[tuple[int, str]]:
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield int(file.parent.name), file.read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def _write_files(site: Site) -> None:
+    api = (REPOSITORY / "api.toml").read_text()
+    program = "workers/word_count.php"
+    assert program in api
+    (site.folder / "api.toml").write_text(api.replace(program, str(REPOSITORY / program)))
+    site.settings.write_text(f"""\
+[site]
+tasks = "{REPOSITORY}/workers"
+[http]
+port = {site.port}
+[worker]
+count = 2
+slots = 2
+ttr = 3
+[router]
+command = "{REPOSITORY}/.venv-router/bin/crossbar"
+config = "{REPOSITORY}/crossbar/config.json"
+web = "{REPOSITORY}/crossbar/web"
+[supervisor]
+config = "{REPOSITORY}/supervisor/taskbus.conf"
+""")
+
+
+def _kill_supervisord(site: Site) -> None:
+    """Everything that it started dies with it."""
+    try:
+        os.kill(int((site.var / "run/supervisord.pid").read_text()), signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+
+
+def _run(*command: object) -> Done:
+    return subprocess.run(
+        [str(word) for word in command],
+        capture_output=True, text=True, check=False, timeout=_COMMAND_SECONDS,
+    )  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
