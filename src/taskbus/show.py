@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskbus.model.apimap import ApiMap
@@ -71,18 +72,20 @@ def result(value: Any, json_wanted: bool) -> None:
 
 def greeting(settings: Settings, api: ApiMap, seconds: float, detached: bool) -> None:
     """What a newcomer does next."""
-    script = settings.site / "cron" / "call.sh"
-    relative = os.path.relpath(script)
     uri = next(iter(api.entries), "com.example.some.uri")
 
     command = os.path.relpath(os.path.join(os.path.dirname(sys.executable), "taskbus"))
+    if settings.file != Path("taskbus.toml").resolve():
+        command += f" --settings {os.path.relpath(settings.file)}"
+    script = settings.site / "cron" / "call.sh"
+    curl = f"{os.path.relpath(script)} -u {settings.url}call {uri}" if script.exists() else "-"
     end = f"{command} down" if detached else "Ctrl-C"
     print(f"""
 {_paint(f"The bus is up ({seconds:.1f} s).", "green")}
 
   page    {settings.url}
   call    {command} call {uri}
-  curl    {relative} {uri}      signs with curl and openssl alone, for cron
+  curl    {curl}
   queue   {command} submit {uri}
   watch   {command} jobs
   stop    {end}

@@ -88,10 +88,13 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """A site in ``folder`` (whose path is short: it holds sockets) that is up and ready."""
+def running_site(folder: Path, settings: str = "", entries: str = "") -> Iterator[Site]:
+    """A site in ``folder`` (whose path is short: it holds sockets) that is up and ready.
+
+    ``settings`` and ``entries`` are added to its settings and to its API map.
+    """
     site = Site(folder, _free_port())
-    _write_files(site)
+    _write_files(site, settings, entries)
     try:
         up = site.taskbus("up", "--detach")
         assert up.returncode == 0, up.stderr
@@ -131,11 +134,11 @@ def _command_lines() -> Iterator[tuple[int, str]]:
             continue
 
 
-def _write_files(site: Site) -> None:
+def _write_files(site: Site, settings: str, entries: str) -> None:
     api = (REPOSITORY / "api.toml").read_text()
     program = "workers/word_count.php"
     assert program in api
-    (site.folder / "api.toml").write_text(api.replace(program, str(REPOSITORY / program)))
+    (site.folder / "api.toml").write_text(api.replace(program, str(REPOSITORY / program)) + entries)
     site.settings.write_text(f"""\
 [site]
 tasks = "{REPOSITORY}/workers"
@@ -151,7 +154,7 @@ config = "{REPOSITORY}/crossbar/config.json"
 web = "{REPOSITORY}/crossbar/web"
 [supervisor]
 config = "{REPOSITORY}/supervisor/taskbus.conf"
-""")
+{settings}""")
 
 
 def _kill_supervisord(site: Site) -> None:

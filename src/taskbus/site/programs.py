@@ -12,6 +12,7 @@ from taskbus.model.settings import PROGRAMS, Settings
 
 _COMMON = """\
 directory = {site}
+umask = {umask}
 autostart = true
 autorestart = true
 startsecs = 1
@@ -46,7 +47,7 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
         **{f"as_user_{program}": _as_user(settings, program) for program in PROGRAMS},
     }
     filled = {key: str(value).replace("%", "%%") for key, value in values.items()}
-    filled["common"] = _COMMON.format(site=filled["site"], logs=filled["logs"])
+    filled["common"] = _COMMON.format_map(filled)
     return Template(_repeated(template, namespaces)).substitute(filled)
 
 

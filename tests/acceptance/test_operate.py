@@ -1,0 +1,96 @@
+"""Operators: restarts, new task code, users, the end of everything."""
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.site import Site, eventually, running_site
+
+TASKBUS = REPOSITORY / ".venv/bin/taskbus"
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    with running_site(folder) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tb") as name:
+        yield Path(name)
+
+
+def journal(site: Site, job: str) -> list[str]:
+    """The kinds of a job's events."""
+    told = json.loads(site.taskbus("job", "--json", job).stdout)
+    return [event["kind"] for event in told["events"]]
+
+
+def submit(site: Site, *words: object) -> str:
+    done = site.taskbus("submit", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_restarting_workers_lets_the_job_in_hand_finish(site: Site) -> None:
+    job = submit(site, "com.example.dante.countdown", 20, 0.05)
+    eventually(lambda: "running" in journal(site, job))
+    assert site.supervisorctl("restart", "worker:*").returncode == 0
+    assert site.taskbus("job", "--wait", job).stdout.strip() == "20"
+    kinds = journal(site, job)
+    assert kinds.count("running") == kinds.count("succeeded") == 1
+
+
+def test_hup_loads_new_task_code_and_drops_no_job(site: Site) -> None:
+    running = submit(site, "com.example.dante.countdown", 20, 0.05)
+    eventually(lambda: "running" in journal(site, running))
+    for number in range(2):
+        os.kill(site.pid(f"worker-{number:02d}"), signal.SIGHUP)
+    after = submit(site, "com.example.dante.large", 3)
+    assert site.taskbus("job", "--wait", after).stdout.strip() == "xxx"
+    assert site.taskbus("job", "--wait", running).stdout.strip() == "20"
+
+
+def test_a_second_up_is_refused(site: Site) -> None:
+    done = site.taskbus("up", "--detach")
+    assert done.returncode == 3
+    assert "already up" in done.stderr
+
+
+def test_a_wrong_map_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "taskbus.toml").write_text("")
+    (tmp_path / "api.toml").write_text('\n[api."com.x.y"]\npython = "a:b"\nmode = "later"\n')
+    done = subprocess.run(
+        [TASKBUS, "--settings", tmp_path / "taskbus.toml", "check"],
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "api.toml:4" in done.stderr
+
+
+def test_programs_run_as_the_user_they_were_given() -> None:
+    uri = "com.example.test.whoami"
+    if os.geteuid() != 0:
+        # An ordinary user cannot give programs other users: the bus says so instead.
+        return
+    name, home = "www-data", pwd.getpwnam("www-data").pw_dir
+    programs = ("beanstalkd", "router", "control", "backend", "worker")
+    settings = "[user]\n" + "".join(f'{program} = "{name}"\n' for program in programs)
+    script = 'printf \'{"args":["%s %s"]}\' "$(id -un)" "$HOME"'
+    entry = f"[api.\"{uri}\"]\nexec = ['sh', '-c', '''{script}''']\nmode = \"background\"\n"
+    # Not below pytest's folder, which only its owner may enter.
+    with tempfile.TemporaryDirectory(prefix="tb") as name_of_folder:
+        folder = Path(name_of_folder)
+        folder.chmod(0o755)
+        with running_site(folder, settings, entry) as site:
+            job = submit(site, uri)
+            assert site.taskbus("job", "--wait", job).stdout.strip() == f"{name} {home}"
