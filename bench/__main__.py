@@ -13,8 +13,10 @@ from bench.environment import REPO, peer_python
 from bench.measure import measure
 from bench.report import Round, report
 from bench.rq_peer import Rq
+from bench.taskbus_peer import Taskbus
 
 CONTESTANTS: dict[str, Callable[[], Contestant]] = {
+    "taskbus": Taskbus,
     "rq": lambda: Rq(peer_python()),
     "celery": lambda: Celery(peer_python()),
     "celery-one": lambda: Celery(peer_python(), one_task_per_child=True),
