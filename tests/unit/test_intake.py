@@ -104,8 +104,13 @@ class Site:
         self.store, self.broker = MemoryStore(), MemoryBroker()
         self.queue = MemoryQueue(self.broker)
         self.now = NOW
-        self.intake = Intake(self.store, self.queue)
+        self.rings = 0
+        self.intake = Intake(self.store, self.queue, self)
         self.chores = Chores(self.store, self.queue, lambda: self.now)
+
+    def ring(self) -> None:
+        """It is its own bell."""
+        self.rings += 1
 
     def queued(self) -> list[str]:
         """What the queue delivers now."""
@@ -129,6 +134,7 @@ def test_accepted_jobs_are_stored_and_queued(site: Site) -> None:
     submissions = [prepared(priority=0), prepared(priority=900), prepared(delay=60)]
     site.intake.accept(submissions)
     low, high, later = (submission.job for submission in submissions)
+    assert site.rings == 1
     assert [site.store.job(job.id) for job in (low, high, later)] == [low, high, later]
     assert [entry.event for entry in site.store.journal(0, 9)] == [one.event for one in submissions]
     assert site.queued() == [high.id, low.id]
@@ -170,6 +176,7 @@ def test_nothing_is_accepted_while_the_store_is_down(site: Site) -> None:
     with pytest.raises(StoreUnavailable):
         site.intake.accept([prepared()])
     assert site.queued() == []
+    assert site.rings == 0
     site.store.available = True
     assert site.store.jobs() == []
     site.now += 60

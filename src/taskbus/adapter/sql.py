@@ -21,6 +21,7 @@ _SCHEMA = 1
 _STATES = {state.value: state for state in State}
 _BUSY_SECONDS = 30
 _CHECKPOINT_PAGES = 4000
+_MOST_ROWS = 64
 _WAITING = (State.SCHEDULED, State.RETRYING)
 
 _JOB_COLUMNS = [job.c[name] for name in Job._fields]
@@ -90,6 +91,8 @@ class _Hot:
 
     def __init__(self, engine: sa.Engine, statement: Any, columns: Sequence[str] = ()) -> None:
         """``columns``: those that an insert fills."""
+        self._columns = columns
+        self._inserts: dict[int, str] = {}
         compiled = statement.compile(engine, column_keys=list(columns) or None)
         self.sql = str(compiled)
         self._order: Sequence[str] | None = compiled.positiontup
@@ -105,11 +108,28 @@ class _Hot:
         return cursor
 
     def run_each(self, cursor: Any, rows: Sequence[Any]) -> None:
-        """Execute once for each named tuple; its fields are the insert's columns."""
+        """Insert these rows, whose values are in the order of the insert's columns."""
         if self._order is None:
-            cursor.executemany(self.sql, [row._asdict() for row in rows])
-        else:
-            cursor.executemany(self.sql, rows)
+            cursor.executemany(
+                self.sql, [dict(zip(self._columns, row, strict=True)) for row in rows]
+            )
+            return
+        begin = 0
+        while begin < len(rows):
+            # Sizes that are powers of two: few statements, which the driver keeps prepared.
+            size = min(1 << (len(rows) - begin).bit_length() - 1, _MOST_ROWS)
+            values = [value for row in rows[begin : begin + size] for value in row]
+            cursor.execute(self._rows(size), values)
+            begin += size
+
+    def _rows(self, size: int) -> str:
+        """The insert of so many rows. One statement for many: between statements the driver hands
+        the interpreter's lock to and fro, which costs more than the rows.
+        """
+        if size not in self._inserts:
+            head, values, row = self.sql.rpartition(" VALUES ")
+            self._inserts[size] = head + values + ", ".join([row] * size)
+        return self._inserts[size]
 
 
 class SqlStore:
@@ -135,7 +155,7 @@ class SqlStore:
             self._create(db)
         hot = partial(_Hot, self._engine)
         self._get, self._advance, self._note = hot(_GET), hot(_ADVANCE), hot(_NOTE)
-        self._journal = hot(_JOURNAL)
+        self._journal, self._position = hot(_JOURNAL), hot(_POSITION)
         self._insert_job = hot(sa.insert(job), Job._fields)
         self._insert_event = hot(sa.insert(event), Event._fields)
         self._insert_result = hot(sa.insert(result), ("job", "body"))
@@ -163,8 +183,7 @@ class SqlStore:
                 cursor.executemany(self._unplace.sql, [(key,) for key in placed])
             self._insert_job.run_each(cursor, jobs)
             self._insert_event.run_each(cursor, events)
-            if waiting:
-                cursor.executemany(self._insert_placement.sql, waiting)
+            self._insert_placement.run_each(cursor, waiting)
 
     def placed(self, jobs: Sequence[str]) -> None:
         """See Store."""
@@ -268,8 +287,8 @@ class SqlStore:
 
     def position(self) -> int:
         """See Store."""
-        with self._read() as db:
-            return db.execute(_POSITION).scalar() or 0
+        with self._cursor() as cursor:
+            return self._position.run(cursor).fetchone()[0] or 0
 
     def counts(self) -> Mapping[State, int]:
         """See Store."""

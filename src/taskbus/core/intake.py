@@ -11,6 +11,7 @@ from taskbus.model.job import Event, Job, State, born
 from taskbus.model.json import dump_field
 from taskbus.model.options import check_delay, check_priority, check_retries, check_timeout
 from taskbus.model.uri import check_uri
+from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
 from taskbus.port.store import Store
@@ -77,9 +78,10 @@ def _chosen(request: Mapping[str, Any], field: str, check: Any, default: Any) ->
 class Intake:
     """Accepts submissions. One thread at a time may use it."""
 
-    def __init__(self, store: Store, queue: Queue) -> None:
+    def __init__(self, store: Store, queue: Queue, bell: Bell) -> None:
         self._store = store
         self._queue = queue
+        self._bell = bell
         self._placed: list[str] = []
 
     def accept(self, submissions: Sequence[Submission]) -> None:
@@ -91,6 +93,7 @@ class Intake:
         jobs = [submission.job for submission in submissions]
         self._store.add(jobs, [submission.event for submission in submissions], self._placed)
         self._placed = []
+        self._bell.ring()
         placements = [job.placement for job in jobs if job.state is State.QUEUED]
         try:
             self._queue.put(placements)

@@ -17,6 +17,7 @@ from taskbus.edge.session import (
     application_error,
     caller,
     refusal,
+    refused,
     register_all,
 )
 from taskbus.handler import Handler, build
@@ -24,7 +25,6 @@ from taskbus.handler.perform import Outcome, failure_text, perform
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import TaskTimeout
 from taskbus.model.task import TaskInput
-from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ class Backend:
         api: ApiMap,
         namespace: str,
         batch: Batch,
-        bell: Bell,
         clock: Clock,
         threads: int,
         on_serving: Callable[[int], None],
@@ -50,7 +49,6 @@ class Backend:
         self._reactor = reactor
         self._api = api
         self._batch = batch
-        self._bell = bell
         self._clock = clock
         self._on_serving = on_serving
         self._entries = api.below(namespace)
@@ -77,7 +75,6 @@ class Backend:
 
         return endpoint
 
-    @inlineCallbacks
     def _queue(
         self,
         _entry: Entry,
@@ -85,16 +82,15 @@ class Backend:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         details: Any,
-    ) -> Any:
+    ) -> "Deferred[str]":
         """Background: the job's id, once it is accepted."""
+        request = {"uri": uri, "args": args, "kwargs": kwargs}
         try:
-            request = {"uri": uri, "args": args, "kwargs": kwargs}
             submission = prepare(self._api, self._clock, request, caller(details))
-            yield self._batch.accept([submission])
         except Exception as error:
             raise application_error(error) from error
-        self._bell.ring()
-        return submission.job.id
+        accepted = self._batch.accept([submission])
+        return accepted.addCallbacks(lambda _: submission.job.id, refused)
 
     @inlineCallbacks
     def _run(

@@ -1,33 +1,43 @@
 """Group commit: submissions that arrive together share one commit of the store."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from taskbus.core.intake import Intake, Submission
+from taskbus.model.errors import TaskbusError
 
 _FLUSH_SECONDS = 1.0
+# While a small commit's answers travel through the router, the next commit is under way; with all
+# that waits in one, router, backend and store would stand idle in turn. Commits grow only where
+# they take longer for each job than the router needs for a call, as on a slow disk.
+_SMALLEST, _LARGEST = 16, 4096
+_CALL_SECONDS = 0.0002
+
+Waiting = tuple[Sequence[Submission], "Deferred[None]"]
 
 
 class Batch:
     """While one commit is under way, what arrives waits for the next one."""
 
     def __init__(self, reactor: Any, intake: Intake) -> None:
-        self._reactor: IReactorThreads = reactor
+        self._reactor = reactor
         self._intake = intake
-        # One thread: the intake is used by one thread at a time, in order.
-        self._pool = ThreadPool(1, 1, "intake")
-        self._waiting: list[tuple[Sequence[Submission], Deferred[None]]] = []
+        self._waiting: list[Waiting] = []
         self._busy = False
-        reactor.callWhenRunning(self._pool.start)
-        reactor.addSystemEventTrigger("during", "shutdown", self._pool.stop)
-        LoopingCall(self._flush).start(_FLUSH_SECONDS, now=False)
+        self._size = _SMALLEST
+        # One thread: the intake is used by one thread at a time, in order.
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._do_work, name="intake", daemon=True)
+        reactor.callWhenRunning(self._thread.start)
+        reactor.addSystemEventTrigger("during", "shutdown", self._stop)
+        flushes = LoopingCall(self._work.put, self._flush)
+        flushes.clock = reactor
+        flushes.start(_FLUSH_SECONDS, now=False)
 
     def accept(self, submissions: Sequence[Submission]) -> "Deferred[None]":
         """Fires when the jobs are stored; fails with StoreUnavailable when none of them is."""
@@ -36,29 +46,49 @@ class Batch:
         if not self._busy:
             self._busy = True
             # Not at once: what else has already arrived can still join.
-            self._reactor.callLater(0, self._commit)
+            self._reactor.callLater(0, self._next)
         return done
 
-    def _commit(self) -> None:
-        batch, self._waiting = self._waiting, []
-        together = [one for submissions, _ in batch for one in submissions]
-        work = deferToThreadPool(self._reactor, self._pool, self._intake.accept, together)
-        work.addBoth(self._committed, batch)
+    def _next(self) -> None:
+        batch = self._waiting[: self._size]
+        del self._waiting[: self._size]
+        self._busy = bool(batch)
+        if batch:
+            self._work.put(lambda: self._commit(batch))
 
-    def _committed(
-        self, result: Any, batch: list[tuple[Sequence[Submission], "Deferred[None]"]]
-    ) -> None:
-        if self._waiting:
-            self._commit()
-        else:
-            self._busy = False
+    def _commit(self, batch: list[Waiting]) -> None:
+        began = self._reactor.seconds()
+        error: Exception | None = None
+        try:
+            self._intake.accept([one for submissions, _ in batch for one in submissions])
+        except Exception as caught:  # noqa: BLE001  # The callers hear of it.
+            error = caught
+        seconds = self._reactor.seconds() - began
+        self._reactor.callFromThread(self._committed, batch, error, seconds)
+
+    def _committed(self, batch: list[Waiting], error: Exception | None, seconds: float) -> None:
+        if seconds > self._size * _CALL_SECONDS:
+            self._size = min(self._size * 2, _LARGEST)
+        elif seconds < self._size * _CALL_SECONDS / 4:
+            self._size = max(self._size // 2, _SMALLEST)
+        self._next()
         for _, done in batch:
-            if isinstance(result, Failure):
-                done.errback(result)
-            else:
+            if error is None:
                 done.callback(None)
+            else:
+                done.errback(error)
 
-    def _flush(self) -> Any:
-        return deferToThreadPool(self._reactor, self._pool, self._intake.flush).addErrback(
-            lambda _: None  # The store is down: the next flush or commit tells it.
-        )
+    def _flush(self) -> None:
+        try:
+            self._intake.flush()
+        except TaskbusError:
+            pass  # The store is down: the next flush or commit tells it.
+
+    def _do_work(self) -> None:
+        while work := self._work.get():
+            work()
+
+    def _stop(self) -> None:
+        self._work.put(None)
+        if self._thread.is_alive():
+            self._thread.join()

@@ -33,7 +33,6 @@ from taskbus.model.errors import (
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import FINAL, Event, Job, State
 from taskbus.model.json import load
-from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
 from taskbus.port.store import Entry, Store
@@ -57,7 +56,6 @@ class Control:
         store: Store,
         queue: Queue,
         batch: Batch,
-        bell: Bell,
         clock: Clock,
         notify_topic: str,
         on_serving: Callable[[int], None],
@@ -67,7 +65,6 @@ class Control:
         self._store = store
         self._queue = queue
         self._batch = batch
-        self._bell = bell
         self._clock = clock
         self._on_serving = on_serving
         self._watchers = Watchers()
@@ -210,7 +207,6 @@ class Control:
         submissions = [self._prepare(request, who, nth) for nth, request in enumerate(requests)]
         if submissions:
             yield self._batch.accept(submissions)
-            self._bell.ring()
         return [one.job.id for one in submissions]
 
     def _prepare(self, request: Any, who: Mapping[str, Any], nth: int) -> Submission:

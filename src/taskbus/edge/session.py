@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from autobahn.twisted.component import Component
 from autobahn.twisted.wamp import Session
@@ -114,7 +114,7 @@ def refusal(body: str) -> ApplicationError:
     return ApplicationError(told["error"], told["message"], **told["about"])
 
 
-def application_error(error: BaseException) -> ApplicationError:
+def application_error(error: BaseException | None) -> ApplicationError:
     """Any exception as the error of a call."""
     if isinstance(error, ApplicationError):
         return error
@@ -122,3 +122,8 @@ def application_error(error: BaseException) -> ApplicationError:
         return ApplicationError(error.uri, error.message, **error.about)
     log.error("unexpected error in a call", exc_info=error)
     return ApplicationError(TaskbusError.uri, f"{type(error).__name__}: {error}")
+
+
+def refused(failure: Failure) -> NoReturn:
+    """The same for a Deferred's errback."""
+    raise application_error(failure.value) from failure.value

@@ -20,9 +20,10 @@ def new_job_id() -> str:
     """A new id, greater than every id this process made before."""
     global _last
     with _lock:
-        fresh = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+        now = time.time_ns() // 1_000_000
         # Within a millisecond, or when the clock steps back, count on from the last id.
-        _last = fresh if fresh >> 80 > _last >> 80 else _last + 1
+        fresh = now > _last >> 80
+        _last = now << 80 | int.from_bytes(os.urandom(10), "big") if fresh else _last + 1
         number = _last
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
