@@ -2,6 +2,7 @@
 Runs in the peers' environment."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 
 from celery import Celery  # type: ignore[import-not-found, unused-ignore]
@@ -19,9 +20,10 @@ TASKS = {
 class CeleryClient:
     """The application's own connection pool."""
 
-    def submit(self, task: str, args: tuple[str, ...]) -> None:
+    def submit(self, task: str, args: tuple[str, ...]) -> float:
         """`delay` returns when Redis has the message."""
         TASKS[task].delay(*args)
+        return time.time()
 
     def ways(self) -> Mapping[str, Callable[[int], None]]:
         """One at a time; Celery subscribes to each result unless it is to be ignored."""
