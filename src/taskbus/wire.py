@@ -132,7 +132,7 @@ def run_control(settings: Settings) -> None:
         lambda entries: reactor.callFromThread(control.deliver, entries),
         control.is_watched,
     )
-    run_relay(relay, Door(settings.doorbell).wait)
+    run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)
     run_chores(Chores(store, queue, time.time))
 
     def leave() -> None:

@@ -69,6 +69,7 @@ class Control:
         self._on_serving = on_serving
         self._watchers = Watchers()
         self._topics = Topics(notify_topic, self._catch_up)
+        self._watcher_came = threading.Event()
 
     @inlineCallbacks
     def join(self, session: Session) -> Any:
@@ -186,6 +187,11 @@ class Control:
         """Whether anybody would notice new entries."""
         return bool(self._watchers) or bool(self._topics)
 
+    def await_watcher(self, seconds: float) -> bool:
+        """Another thread waits here for somebody to watch; False when nobody does by then."""
+        self._watcher_came.clear()
+        return self.is_watched() or self._watcher_came.wait(seconds)
+
     def _catch_up(self, job: str) -> None:
         """Publish a job's newest events once more, for a subscriber we just heard of."""
 
@@ -239,6 +245,7 @@ class Control:
         done: Deferred[None] = Deferred()
         timer = self._reactor.callLater(timeout, late)
         self._watchers.add(job, watch)
+        self._watcher_came.set()
         done.addBoth(over)
         return done
 
@@ -270,6 +277,7 @@ class Control:
 
         def created(_session: int, found: Mapping[str, Any]) -> None:
             self._topics.created(found["id"], found["uri"], found["match"])
+            self._watcher_came.set()
 
         def deleted(_session: int, subscription: int) -> None:
             self._topics.deleted(subscription)
@@ -284,12 +292,18 @@ class Control:
                 created(0, found)
 
 
-def run_relay(relay: Relay, wait: Callable[[float], None]) -> None:
-    """The relay's thread: look when the bell rings, and from time to time."""
+def run_relay(
+    relay: Relay, await_watcher: Callable[[float], bool], await_bell: Callable[[float], None]
+) -> None:
+    """The relay's thread: look when the bell rings, and from time to time.
+
+    While nobody watches it does not listen to the bell: each ring would take time from the jobs.
+    """
 
     def step() -> None:
         relay.run()
-        wait(_LOOK_SECONDS)
+        if await_watcher(_LOOK_SECONDS):
+            await_bell(_LOOK_SECONDS)
 
     _for_ever("relay", step)
 
