@@ -12,6 +12,7 @@ Parent and forker speak in short packets (SOCK_SEQPACKET), one message each:
                        exit PID STATUS   wait status of a child whose process group is gone
 """
 
+import os
 import select
 import socket
 import struct
@@ -24,9 +25,11 @@ _LENGTH = struct.Struct("!I")
 PACKET = 256
 
 
-def send_frame(sock: socket.socket, kind: bytes, body: bytes) -> None:
+def send_frame(fd: int, kind: bytes, body: bytes) -> None:
     """Child: one frame to the parent."""
-    sock.sendall(_FRAME.pack(kind, len(body)) + body)
+    data = _FRAME.pack(kind, len(body)) + body
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def send_job(sock: socket.socket, body: bytes) -> None:
@@ -34,16 +37,16 @@ def send_job(sock: socket.socket, body: bytes) -> None:
     sock.sendall(_LENGTH.pack(len(body)) + body)
 
 
-def receive_job(sock: socket.socket) -> bytes | None:
+def receive_job(fd: int) -> bytes | None:
     """Child: wait for the job; None when the parent let go of this spare."""
-    header = _exactly(sock, _LENGTH.size)
-    return None if header is None else _exactly(sock, _LENGTH.unpack(header)[0])
+    header = _exactly(fd, _LENGTH.size)
+    return None if header is None else _exactly(fd, _LENGTH.unpack(header)[0])
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes | None:
+def _exactly(fd: int, size: int) -> bytes | None:
     data = b""
     while len(data) < size:
-        chunk = sock.recv(size - len(data))
+        chunk = os.read(fd, size - len(data))
         if not chunk:
             return None
         data += chunk

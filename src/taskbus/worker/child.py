@@ -1,7 +1,6 @@
 """The child: one job in a fresh process, then exit. Lean: the forker imports this."""
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 
@@ -12,7 +11,7 @@ from taskbus.model.task import TaskInput
 from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, receive_job, send_frame
 
 
-def live(sock: socket.socket, stdout: int, stderr: int, handlers: Mapping[str, Handler]) -> None:
+def live(sock: int, stdout: int, stderr: int, handlers: Mapping[str, Handler]) -> None:
     """Wait for a job, run it, report, exit. Never returns."""
     status = 1
     try:
@@ -35,7 +34,7 @@ def live(sock: socket.socket, stdout: int, stderr: int, handlers: Mapping[str, H
         os._exit(status)
 
 
-def run(sock: socket.socket, body: bytes, handlers: Mapping[str, Handler]) -> Outcome:
+def run(sock: int, body: bytes, handlers: Mapping[str, Handler]) -> Outcome:
     """Run the job in ``body``; its output is flushed."""
     job = load_own(body.decode())
 
@@ -53,6 +52,6 @@ def run(sock: socket.socket, body: bytes, handlers: Mapping[str, Handler]) -> Ou
     return outcome
 
 
-def report(sock: socket.socket, outcome: Outcome) -> None:
+def report(sock: int, outcome: Outcome) -> None:
     """The last frame."""
     send_frame(sock, RESULT if outcome.ok else FAILURE, outcome.body.encode())

@@ -13,12 +13,11 @@ import signal
 import socket
 import sys
 
-# The signal and socket modules wrap these in enums, which costs every child page faults.
-from _signal import signal as set_signal  # type: ignore[import-not-found]
+# The socket module wraps this one in enums, which costs every child page faults.
 from _socket import socketpair
 from array import array
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from taskbus.handler import Handler, build
 from taskbus.model.json import load
@@ -29,7 +28,21 @@ from taskbus.worker.child import live, report, run
 _PR_SET_PDEATHSIG = 1
 _WARM_ROUNDS = 30
 _SOCKET, _RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
-_KILL, _CHILD, _DEFAULT = int(signal.SIGKILL), int(signal.SIGCHLD), int(signal.SIG_DFL)
+_KILL = int(signal.SIGKILL)
+
+
+class _Channels(NamedTuple):
+    """Between the parent and one child: both ends of the job's socket, stdout and stderr."""
+
+    parents: tuple[int, int, int]
+    childs: tuple[int, int, int]
+
+    @classmethod
+    def made(cls) -> "_Channels":
+        """New ones."""
+        pairs = [[end.detach() for end in socketpair()], os.pipe(), os.pipe()]
+        parents, childs = zip(*pairs, strict=True)
+        return cls(parents, childs)
 
 
 class Forker:
@@ -38,14 +51,11 @@ class Forker:
     def __init__(self, control: socket.socket, handlers: Mapping[str, Handler]) -> None:
         self._control = control
         self._handlers = handlers
-        self._children: set[int] = set()
+        self._poll = select.poll()
+        # Process descriptors become readable when the child is dead. A handler of SIGCHLD would
+        # have to be undone in every child.
+        self._children: dict[int, int] = {}
         self._prctl = ctypes.CDLL(None).prctl
-        self._woken, self._wakeup = socket.socketpair()
-        for end in (self._woken, self._wakeup):
-            end.setblocking(False)
-        self._mine = (control.fileno(), self._woken.fileno(), self._wakeup.fileno())
-        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def run(self) -> None:
         """Serve until the parent is gone."""
@@ -57,73 +67,76 @@ class Forker:
             self._abandon()
 
     def _serve(self) -> None:
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
+        control = self._control.fileno()
+        self._poll.register(control, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
-                if fd == self._woken.fileno():
-                    self._woken.recv(PACKET)
-                    self._reap()
+            for fd, _ in self._poll.poll():
+                if fd != control:
+                    self._reap(fd)
                 elif not self._obey(self._control.recv(PACKET)):
                     return
 
     def _obey(self, packet: bytes) -> bool:
         command, *words = packet.split() if packet else (b"",)
         if command == b"fork":
-            for _ in range(int(words[0])):
-                self._fork()
+            self._fork(int(words[0]))
         elif command == b"kill":
             pid, number = map(int, words)
-            if pid in self._children:
+            if pid in self._children.values():
                 _kill_group(pid, number)
         return bool(packet)
 
-    def _fork(self) -> None:
-        mine, childs = socketpair()
-        out_read, out_write = os.pipe()
-        err_read, err_write = os.pipe()
+    def _fork(self, count: int) -> None:
+        """So many children. What is written to between two forks is copied for each of them: there
+        is nothing but the fork itself.
+        """
         forker = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                self._prctl(_PR_SET_PDEATHSIG, _KILL)
-                if os.getppid() == forker:
-                    signal.set_wakeup_fd(-1)
-                    set_signal(_CHILD, _DEFAULT)
-                    for fd in (*self._mine, mine.fileno(), out_read, err_read):
-                        os.close(fd)
-                    live(childs, out_write, err_write, self._handlers)  # type: ignore[arg-type]
-            finally:
-                os._exit(1)
-        childs.close()
-        os.close(out_write)
-        os.close(err_write)
-        self._children.add(pid)
-        try:
-            rights = array("i", [mine.fileno(), out_read, err_read])
-            self._control.sendmsg([b"spare %d" % pid], [(_SOCKET, _RIGHTS, rights)])
-        finally:
-            mine.close()
-            os.close(out_read)
-            os.close(err_read)
+        made = [_Channels.made() for _ in range(count)]
+        ends = [end for each in made for end in each.parents + each.childs]
+        inherited = [self._control.fileno(), *self._children, *ends]
+        pids = []
+        for channels in made:
+            pid = os.fork()
+            if pid == 0:
+                self._become(channels, inherited, forker)
+            pids.append(pid)
+        for pid, channels in zip(pids, made, strict=True):
+            self._announce(pid, channels)
+        for end in ends:
+            os.close(end)
 
-    def _reap(self) -> None:
-        """Tell the parent of each dead child, after whatever it left running is dead too."""
-        while self._children:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is None:
-                return
-            # Until it is reaped its pid, and so its group's number, cannot be given to another.
-            _kill_group(found.si_pid, _KILL)
-            _, status = os.waitpid(found.si_pid, 0)
-            if found.si_pid in self._children:
-                self._children.discard(found.si_pid)
-                self._control.send(b"exit %d %d" % (found.si_pid, status))
+    def _become(self, channels: _Channels, inherited: Sequence[int], forker: int) -> NoReturn:
+        """A child's first steps."""
+        try:
+            self._prctl(_PR_SET_PDEATHSIG, _KILL)
+            if os.getppid() == forker:
+                for fd in inherited:
+                    if fd not in channels.childs:
+                        os.close(fd)
+                live(*channels.childs, self._handlers)
+        finally:
+            os._exit(1)
+
+    def _announce(self, pid: int, channels: _Channels) -> None:
+        watch = os.pidfd_open(pid)
+        self._children[watch] = pid
+        self._poll.register(watch, select.POLLIN)
+        rights = array("i", channels.parents)
+        self._control.sendmsg([b"spare %d" % pid], [(_SOCKET, _RIGHTS, rights)])
+
+    def _reap(self, watch: int) -> None:
+        """Tell the parent of a dead child, after whatever it left running is dead too."""
+        pid = self._children.pop(watch)
+        self._poll.unregister(watch)
+        os.close(watch)
+        # Until it is reaped its pid, and so its group's number, cannot be given to another.
+        _kill_group(pid, _KILL)
+        _, status = os.waitpid(pid, 0)
+        self._control.send(b"exit %d %d" % (pid, status))
 
     def _abandon(self) -> None:
         """The parent is dead: nobody would settle what the children do."""
-        for pid in self._children:
+        for pid in self._children.values():
             _kill_group(pid, _KILL)
 
 
@@ -156,8 +169,9 @@ def warm() -> None:
     with ours, theirs:
         for _ in range(_WARM_ROUNDS):
             send_job(ours, job)
-            given = receive_job(theirs) or b""
-            report(theirs, run(theirs, given, {"": lambda task: TaskResult(*task.args)}))
+            given = receive_job(theirs.fileno()) or b""
+            outcome = run(theirs.fileno(), given, {"": lambda task: TaskResult(*task.args)})
+            report(theirs.fileno(), outcome)
             ours.recv(PACKET)
 
 
