@@ -167,6 +167,17 @@ def test_each_file_has_its_type_and_is_not_kept_for_long(
     assert "Set-Cookie" not in headers
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/nothing.html", "/icon.svg/x", "/../config.json"])
+def test_what_is_not_there_tells_nothing_of_the_machine(router: Router, path: str) -> None:
+    """The router's own 404 page names folder and process; a ``default_file`` that is absent too
+    makes the answer a plain 404, and one that is there would make it a 200.
+    """
+    status, _, body = get(router, path)
+    assert status == 404
+    assert str(REPOSITORY) not in body
+    assert "PID" not in body
+
+
 def addresses(seen: Visit) -> dict[str, str]:
     """What stands on the page for each service."""
     return {
