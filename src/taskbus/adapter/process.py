@@ -63,8 +63,9 @@ class Presence:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
+            # Nothing yet where its holder has the lock and is about to write.
             text = os.pread(fd, 4096, 0)
-            found: dict[str, Any] = json.loads(text) if text else {}
+            found: dict[str, Any] | None = json.loads(text) if text else None
             return found
         finally:
             os.close(fd)
