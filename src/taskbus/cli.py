@@ -29,6 +29,9 @@ from taskbus.wire import (
 
 FAILED, WRONG, UNREACHABLE, CONFIG, INTERRUPTED = 1, 2, 3, 4, 130
 _FOLLOW_PAGE = 1000
+# How the router answers for a URI that no backend serves: in a namespace of the API map it is
+# unknown, outside of them nobody may call it.
+_UNSERVED = ("wamp.error.no_such_procedure", "wamp.error.not_authorized")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +95,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
     programs = launch.programs(settings)
     ready = all(program.ready for program in programs)
-    counts = visit_bus(settings, _calling("taskbus.bus.status")) if ready else None
+    counts = _visit(settings, _calling("taskbus.bus.status")) if ready else None
     if options.json:
         show.as_json(
             {"ready": ready, "programs": [one._asdict() for one in programs], "bus": counts}
@@ -113,7 +116,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
 def _call(settings: Settings, options: argparse.Namespace) -> int:
     args, kwargs = _arguments(options)
-    result = visit_bus(settings, _calling(options.uri, *args, on_progress=show.note, **kwargs))
+    result = _visit(settings, _calling(options.uri, *args, on_progress=show.note, **kwargs))
     show.result(result, options.json)
     return 0
 
@@ -125,7 +128,7 @@ def _submit(settings: Settings, options: argparse.Namespace) -> int:
         for name in ("priority", "delay", "timeout", "retries")
         if (value := getattr(options, name)) is not None
     }
-    job = visit_bus(
+    job = _visit(
         settings, _calling("taskbus.job.submit", options.uri, args=args, kwargs=kwargs, **chosen)
     )
     show.result(job, options.json)
@@ -135,14 +138,14 @@ def _submit(settings: Settings, options: argparse.Namespace) -> int:
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
     asked = {"state": options.state, "uri": options.uri, "limit": options.limit}
     given = {name: value for name, value in asked.items() if value}
-    found = visit_bus(settings, _calling("taskbus.job.list", **given))
+    found = _visit(settings, _calling("taskbus.job.list", **given))
     show.as_json(found) if options.json else show.jobs(found)
     return 0
 
 
 def _job(settings: Settings, options: argparse.Namespace) -> int:
     if options.wait:
-        result = visit_bus(settings, _calling("taskbus.job.wait", options.id))
+        result = _visit(settings, _calling("taskbus.job.wait", options.id))
         show.result(result, options.json)
         return 0
 
@@ -150,7 +153,7 @@ def _job(settings: Settings, options: argparse.Namespace) -> int:
         job = await session.call("taskbus.job.get", options.id)
         return job, await session.call("taskbus.job.events", options.id)
 
-    job, events = visit_bus(settings, both)
+    job, events = _visit(settings, both)
     show.as_json({**job, "events": events}) if options.json else show.job(job, events)
     return 0
 
@@ -196,7 +199,7 @@ def _logs(settings: Settings, options: argparse.Namespace) -> int:  # noqa: C901
     async def once(session: Any) -> None:
         await history(session, 0)
 
-    visit_bus(settings, follow if options.follow else once)
+    _visit(settings, follow if options.follow else once)
     return 0
 
 
@@ -218,28 +221,40 @@ def _worker(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _visit(settings: Settings, work: Callable[[Any], Any]) -> Any:
+    """``visit_bus``, with errors that are answers raised as CallFailed."""
+    from autobahn.wamp.exception import ApplicationError
+
+    try:
+        return visit_bus(settings, work)
+    except ApplicationError as error:
+        raise CallFailed(error) from None
+
+
 def _calling(uri: str, *args: Any, on_progress: Any = None, **kwargs: Any) -> Callable[[Any], Any]:
-    """What ``visit_bus`` runs to make one call."""
+    """What ``_visit`` runs to make one call."""
 
     async def call(session: Any) -> Any:
-        from autobahn.wamp.exception import ApplicationError
         from autobahn.wamp.types import CallOptions
 
         options = CallOptions(on_progress=on_progress) if on_progress else None
-        try:
-            return await session.call(uri, *args, options=options, **kwargs)
-        except ApplicationError as error:
-            raise CallFailed(error) from None
+        return await session.call(uri, *args, options=options, **kwargs)
 
     return call
 
 
 class CallFailed(TaskbusError):
-    """The call was answered with an error."""
+    """A call was answered with an error."""
 
     def __init__(self, error: Any) -> None:
-        super().__init__(str(error.args[0]) if error.args else error.error, **error.kwargs)
+        super().__init__(str(error.args[0]) if error.args else error.error)
         self.uri = error.error
+        self.about = dict(error.kwargs or {})
+        if self.uri in _UNSERVED:
+            self.about["remedy"] = (
+                "check the spelling with 'taskbus check'; the bus serves URIs that are new in the "
+                "API map after 'taskbus down' and 'taskbus up'"
+            )
 
 
 def _arguments(options: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
@@ -267,8 +282,8 @@ def _fail(options: argparse.Namespace, error: TaskbusError, code: int) -> int:
         "taskbus.error.invalid_argument",
         "taskbus.error.unknown_uri",
         "taskbus.error.job_not_found",
-        "wamp.error.no_such_procedure",
         "wamp.error.invalid_uri",
+        *_UNSERVED,
     )
     return WRONG if wrong and code == FAILED else code
 

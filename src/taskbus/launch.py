@@ -276,6 +276,11 @@ def _supervisor(settings: Settings) -> Iterator[Any]:
     transport = SupervisorTransport(None, None, f"unix://{settings.supervisor_socket}")
     try:
         yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    except PermissionError as error:
+        raise NotReady(
+            f"{settings.supervisor_socket} is another user's",
+            remedy="do this as the user who started the bus",
+        ) from error
     except (OSError, xmlrpc.client.Error, http.client.HTTPException) as error:
         raise NotReady("the bus is not up", remedy="start it with 'taskbus up'") from error
     finally:

@@ -138,9 +138,7 @@ def job(one: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
     for key in ("uri", "args", "kwargs", "priority", "timeout", "retries", "attempt", "worker"):
         print(f"  {key:9} {json.dumps(one[key], ensure_ascii=False)}")
     if one["error"]:
-        print(
-            f"  {_paint('error', 'red'):9}     {one['error']['error']}: {one['error']['message']}"
-        )
+        print(f"  {_paint('error    ', 'red')} {one['error']['error']}: {one['error']['message']}")
     if one["result"]:
         shown = json.dumps(one["result"], ensure_ascii=False)
         print(f"  result    {shown if len(shown) <= 500 else shown[:500] + '...'}")

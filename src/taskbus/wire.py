@@ -33,9 +33,13 @@ def make_store(settings: Settings) -> Store:
 
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
     """Run the coroutine ``work(session)`` as the operator; see ``edge.client.visit``."""
-    from taskbus.edge.client import visit
+    from taskbus.edge.client import Unreachable, visit
     from taskbus.edge.session import REALM
 
+    if not os.path.exists(settings.secrets):
+        raise Unreachable(
+            f"the bus of {settings.file} has never been up", remedy="start it with 'taskbus up'"
+        )
     ticket = _read(settings.secrets / "operator").strip()
     return visit(str(settings.router_socket), "operator", ticket, work, REALM)
 

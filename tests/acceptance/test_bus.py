@@ -76,6 +76,21 @@ def test_a_program_in_another_language_is_called(site: Site) -> None:
     assert "3" in done.stdout
 
 
+@pytest.mark.parametrize("uri", [f"{DANTE}.nothing", "com.example.unknown.x"])
+def test_calling_what_no_backend_serves_says_how_to_add_it(site: Site, uri: str) -> None:
+    done = site.taskbus("call", uri)
+    assert done.returncode == 2
+    assert "taskbus check" in done.stderr
+    assert "taskbus up" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["job", "logs"])
+def test_what_is_no_job_id_is_the_callers_mistake(site: Site, command: str) -> None:
+    done = site.taskbus(command, "123")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error taskbus.error.invalid_argument: job:")
+
+
 def test_a_background_call_returns_an_id_whose_job_has_the_result(site: Site) -> None:
     queued = site.taskbus("call", f"{DANTE}.sleeper", "0.25")
     assert queued.returncode == 0, queued.stderr

@@ -66,6 +66,17 @@ def test_a_second_up_is_refused(site: Site) -> None:
     assert "already up" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["status", "down", "jobs"])
+def test_a_bus_that_has_never_been_up_cannot_be_reached(tmp_path: Path, command: str) -> None:
+    (tmp_path / "taskbus.toml").touch()
+    done = subprocess.run(
+        [TASKBUS, "--settings", tmp_path / "taskbus.toml", command],
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "taskbus up" in done.stderr
+
+
 def test_a_wrong_map_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "taskbus.toml").write_text("")
     (tmp_path / "api.toml").write_text('\n[api."com.x.y"]\npython = "a:b"\nmode = "later"\n')

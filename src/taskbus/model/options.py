@@ -48,7 +48,7 @@ def _seconds(field: str, value: Any, least: float, most: float) -> float:
     if (_is_int(value) or isinstance(value, float)) and least <= value <= most:
         return float(value)
     raise InvalidArgument(
-        field, value, "not a number of seconds", f"use {least:g} to {most:g} seconds"
+        field, value, "not a number of seconds", f"use {least:g} to {most:.0f} seconds"
     )
 
 
