@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import select
 import signal
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import PATIENCE, REPOSITORY
-from tests.support.site import Site, eventually, running_site
+from tests.support.site import Site, children, eventually, running_site
 
 TASKBUS = REPOSITORY / ".venv/bin/taskbus"
 
@@ -86,6 +87,32 @@ def test_a_wrong_map_is_refused_with_its_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 4
     assert "api.toml:4" in done.stderr
+
+
+def test_nothing_outlives_supervisord_however_it_ends() -> None:
+    with tempfile.TemporaryDirectory(prefix="tb") as name, running_site(Path(name)) as site:
+        job = submit(site, "com.example.dante.sleeper", PATIENCE)
+        eventually(lambda: "running" in journal(site, job))
+        supervisord = int((site.var / "run/supervisord.pid").read_text())
+        watched = {os.pidfd_open(pid): pid for pid in descendants(supervisord)}
+        assert len(watched) > len(site.status()["programs"])
+        try:
+            os.kill(supervisord, signal.SIGKILL)
+            eventually(lambda: not alive(watched), PATIENCE / 2)
+        finally:
+            for pidfd in watched:
+                os.close(pidfd)
+
+
+def descendants(pid: int) -> list[int]:
+    """A process's children, their children, and so on."""
+    return [one for child in children(pid) for one in (child, *descendants(child))]
+
+
+def alive(watched: dict[int, int]) -> list[int]:
+    """Those of the processes (descriptor: pid) that have not ended."""
+    ended, _, _ = select.select(list(watched), [], [], 0)
+    return [pid for pidfd, pid in watched.items() if pidfd not in ended]
 
 
 def test_programs_run_as_the_user_they_were_given() -> None:

@@ -30,7 +30,8 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
     """The configuration; supervisor reads ``%`` itself, so one in a path is doubled."""
     namespaces = api.namespaces()
     longest = max((entry.timeout for entry in api.entries.values()), default=0.0)
-    command = f"{Path(sys.executable).parent / 'taskbus'} --settings {settings.file}"
+    # Its end must be theirs: a left-over control would go on beside the next start's.
+    taskbus = f"setpriv --pdeathsig KILL {Path(sys.executable).parent / 'taskbus'}"
     values = {
         "site": settings.site,
         "run": settings.run,
@@ -38,7 +39,7 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
         "data": settings.data,
         "router_node": settings.router_node,
         "router_start": settings.router_config.parent / "start",
-        "taskbus": command,
+        "taskbus": f"{taskbus} --settings {settings.file}",
         "worker_count": settings.worker_count,
         "longest_job": int(longest) + _GRACE_SECONDS,
         "umask": "007" if settings.users else "077",
