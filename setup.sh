@@ -19,13 +19,27 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 die() { printf 'taskbus setup: %s\n' "$*" >&2; exit 1; }
 
 step() {  # LABEL COMMAND...: one line for the reader, the details into the log
-    label=$1 started=$(date +%s); shift
-    printf 'taskbus setup: %s ... ' "$label"
+    label=$1 started=$(date +%s) ticker=; shift
     printf '\n== %s: %s\n' "$(date)" "$label" >>"$log"
-    if "$@" >>"$log" 2>&1 </dev/null; then echo "$(($(date +%s) - started)) s"; return; fi
-    echo failed
+    say '...'
+    if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then tick 9>&- & ticker=$!; fi
+    "$@" >>"$log" 2>&1 </dev/null; status=$?
+    if [ -n "$ticker" ]; then kill "$ticker"; wait "$ticker" 2>/dev/null; printf '\r\033[K'; say '...'; fi
+    if [ $status = 0 ]; then echo " $(($(date +%s) - started)) s"; return; fi
+    echo ' failed'
     tail -n 20 "$log" >&2
     die "$label: failed; the whole of it is in $root/$log"
+}
+
+say() { printf 'taskbus setup: %s %s' "$label" "$1"; }
+
+tick() {  # what goes on, on a terminal; Ctrl-C does not reach it, the end of its parent does
+    { width=$(stty size <&3 | cut -d ' ' -f 2); } 3>&1
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
+        last=$(tail -n 1 "$log" | tr -cd ' -~')
+        text=$(say "... $(($(date +%s) - started)) s  ${last##== *}")
+        printf '\r\033[K%.*s' "$((width - 1))" "$text"
+    done
 }
 
 # --- Python and Debian packages ----------------------------------------------------------------
