@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from taskbus.adapter.process import Presence
 from taskbus.model.apimap import ApiMap
@@ -33,6 +33,7 @@ from taskbus.wire import make_store, read_api_map
 
 _LOOK_SECONDS = 0.05
 _READY_SECONDS = 120.0
+_SPAWN_SECONDS = 10.0
 _FATAL = ("FATAL", "BACKOFF")
 
 
@@ -40,6 +41,10 @@ class NotReady(TaskbusError):
     """The bus cannot start, or did not become ready."""
 
     uri = "taskbus.error.not_ready"
+
+
+class Stopping(NotReady):
+    """The bus is on its way down."""
 
 
 class Program(NamedTuple):
@@ -93,8 +98,7 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
     ``attached``: it ends with this process. ``tell`` hears of each part that becomes ready.
     Raises NotReady, with the log of the part that failed, and leaves nothing running.
     """
-    if supervisor_state(settings) is not None:
-        raise NotReady("the bus is already up", remedy="see 'taskbus status', or 'taskbus down'")
+    _check_down(settings)
     _check_port(settings)
     settings.supervisor_socket.unlink(missing_ok=True)
     process = subprocess.Popen(
@@ -113,8 +117,7 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
     try:
         _await_ready(settings, api, process, tell)
     except BaseException:
-        process.terminate()
-        process.wait()
+        _take_back(settings, process, tell)
         raise
     return process.pid
 
@@ -146,20 +149,18 @@ def programs(settings: Settings) -> list[Program]:
     return shown
 
 
-def supervisor_state(settings: Settings) -> str | None:
-    """supervisord's state, None when it does not run."""
-    try:
-        with _supervisor(settings) as proxy:
-            return str(proxy.getState()["statename"])
-    except NotReady:
-        return None
-
-
 def stop(settings: Settings) -> None:
     """Ask supervisord to stop everything and wait for its end; jobs in hand finish first."""
-    with _supervisor(settings) as proxy:
-        pid = int(proxy.getPID())
-        proxy.shutdown()
+    try:
+        with _supervisor(settings) as proxy:
+            pid = int(proxy.getPID())
+            _await_spawned(settings, "STARTING")
+            proxy.shutdown()
+    except Stopping:
+        try:
+            pid = int((settings.run / "supervisord.pid").read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return
     await_end(pid)
 
 
@@ -198,19 +199,65 @@ def _await_ready(
                 log=_tail(settings.logs / "supervisord.log"),
             )
         failed = ""
-        if supervisor_state(settings) is not None:
-            for program in programs(settings):
-                if program.ready and program.name in waiting:
-                    waiting.discard(program.name)
-                    tell(f"{program.name} is ready {program.note}".rstrip())
-                elif program.state in _FATAL:
-                    failed = program.name
+        for program in _programs_so_far(settings):
+            if program.ready and program.name in waiting:
+                waiting.discard(program.name)
+                tell(f"{program.name} is ready {program.note}".rstrip())
+            elif program.state in _FATAL:
+                failed = program.name
         if failed or time.monotonic() > deadline:
             name = failed or min(waiting)
             log = settings.logs / f"{name.rpartition('-')[0] if 'worker' in name else name}.log"
             problem = "does not start" if failed else f"was not ready in {_READY_SECONDS:g} s"
             raise NotReady(f"{name} {problem}", log=_tail(log), remedy=f"see {log}")
         time.sleep(_LOOK_SECONDS)
+
+
+def _programs_so_far(settings: Settings) -> list[Program]:
+    """None while supervisord does not answer yet."""
+    try:
+        return programs(settings)
+    except NotReady:
+        return []
+
+
+def _take_back(
+    settings: Settings, process: "subprocess.Popen[bytes]", tell: Callable[[str], None]
+) -> None:
+    """Stop what a start that failed has started."""
+    if process.poll() is not None:
+        return
+    tell("stopping; jobs in hand finish first (Ctrl-C: at once)")
+    try:
+        _await_spawned(settings, "STOPPED", "STARTING")
+        process.terminate()
+        process.wait()
+    except KeyboardInterrupt:
+        process.kill()
+        process.wait()
+
+
+def _await_spawned(settings: Settings, *unsettled: str) -> None:
+    """Until no program is in such a state: between fork and exec a stop signal would be lost, and
+    supervisord would wait for the program's end as long as for the longest job.
+    """
+    deadline = time.monotonic() + _SPAWN_SECONDS
+    while time.monotonic() < deadline:
+        states = {program.state for program in _programs_so_far(settings)}
+        if states and states.isdisjoint(unsettled):
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+def _check_down(settings: Settings) -> None:
+    try:
+        with _supervisor(settings) as proxy:
+            proxy.getPID()
+    except Stopping:
+        raise
+    except NotReady:
+        return
+    raise NotReady("the bus is already up", remedy="see 'taskbus status', or 'taskbus down'")
 
 
 def _check_port(settings: Settings) -> None:
@@ -282,6 +329,11 @@ def _supervisor(settings: Settings) -> Iterator[Any]:
             remedy="do this as the user who started the bus",
         ) from error
     except (OSError, xmlrpc.client.Error, http.client.HTTPException) as error:
+        if isinstance(error, xmlrpc.client.Fault) and error.faultCode == Faults.SHUTDOWN_STATE:
+            raise Stopping(
+                "the bus is stopping; jobs in hand finish first",
+                remedy="wait for it with 'taskbus down'",
+            ) from error
         raise NotReady("the bus is not up", remedy="start it with 'taskbus up'") from error
     finally:
         transport.close()

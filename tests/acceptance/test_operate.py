@@ -104,6 +104,39 @@ def test_nothing_outlives_supervisord_however_it_ends() -> None:
                 os.close(pidfd)
 
 
+def test_an_interrupted_start_leaves_nothing_behind() -> None:
+    with tempfile.TemporaryDirectory(prefix="tb") as name, running_site(Path(name)) as site:
+        assert site.taskbus("down").returncode == 0
+        log = site.var / "log/supervisord.log"
+        log.unlink()
+        with subprocess.Popen(
+            [TASKBUS, "--settings", site.settings, "up"], stderr=subprocess.PIPE, text=True
+        ) as up:
+            # The moment in which supervisord has forked the last program, and no more.
+            eventually(lambda: log.exists() and "spawned: 'worker-01'" in log.read_text())
+            watched = {os.pidfd_open(pid): pid for pid in descendants(up.pid)}
+            up.send_signal(signal.SIGINT)
+            _, told = up.communicate(timeout=PATIENCE)
+        assert up.returncode == 130
+        assert "Traceback" not in told
+        eventually(lambda: not alive(watched))
+        for pidfd in watched:
+            os.close(pidfd)
+
+
+def test_down_during_a_stop_waits_for_its_end(site: Site) -> None:
+    job = submit(site, "com.example.dante.countdown", 30, 0.1)
+    eventually(lambda: "running" in journal(site, job))
+    with subprocess.Popen([TASKBUS, "--settings", site.settings, "down"]) as first:
+        eventually(lambda: "stopping" in site.taskbus("status").stderr)
+        assert "stopping" in site.taskbus("up", "--detach").stderr
+        assert site.taskbus("down").returncode == 0
+        assert first.wait(PATIENCE) == 0
+    assert site.taskbus("up", "--detach").returncode == 0
+    assert site.taskbus("job", "--wait", job).stdout.strip() == "30"
+    assert journal(site, job).count("running") == 1
+
+
 def descendants(pid: int) -> list[int]:
     """A process's children, their children, and so on."""
     return [one for child in children(pid) for one in (child, *descendants(child))]
