@@ -185,6 +185,12 @@ def test_other_tables_are_refused() -> None:
     assert refused('[api]\n"com.x.y" = 3\n').message.startswith("api.toml:2: ")
 
 
+def test_a_uri_without_quotes_is_told_to_have_them() -> None:
+    error = refused('\n[api.com.x.y]\npython = "a:b"\n')
+    assert error.message == "api.toml:2: com: not in quotes"
+    assert '[api."' in error.about["remedy"]
+
+
 def test_inline_tables_are_entries_too() -> None:
     assert parse('[api]\n"com.x.y" = {python = "a:b"}').entry("com.x.y").target == "a:b"
     error = refused('[api]\n"com.x.y" = {python = "a:b", wrong = 1}')

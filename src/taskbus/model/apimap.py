@@ -93,6 +93,9 @@ def parse_api_map(text: str, file: str) -> ApiMap:
 
 def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:
     path = ("api", uri)
+    if any(isinstance(value, dict) for value in body.values()):
+        # TOML reads [api.com.example] as three tables, one in the other.
+        raise toml.error(path, f"{uri}: not in quotes", 'write [api."com.example.some_task"]')
     kinds = [key for key in KINDS if key in body]
     if len(kinds) != 1:
         raise toml.error(path, f"{uri}: needs exactly one of {', '.join(KINDS)}", "name one")

@@ -27,11 +27,14 @@ class LocatedToml:
         self._lines = _index(text)
 
     def error(self, path: Path, problem: str, remedy: str) -> ConfigError:
-        """The error, with the line of the longest known prefix of the path."""
+        """The error, with the line of the longest known prefix of the path, else of what is first
+        below it: ``[a.b]`` has no line of ``a``'s own.
+        """
         for length in range(len(path), 0, -1):
             if line := self._lines.get(path[:length]):
                 return ConfigError(self.file, line, problem, remedy)
-        return ConfigError(self.file, None, problem, remedy)
+        below = [line for known, line in self._lines.items() if known[: len(path)] == path]
+        return ConfigError(self.file, min(below, default=None), problem, remedy)
 
     def table(self, data: Any, path: Path) -> dict[str, Any]:
         """The value as a table, or an error at its place."""
