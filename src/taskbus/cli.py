@@ -18,6 +18,7 @@ from taskbus import show
 from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
 from taskbus.model.settings import Settings
 from taskbus.wire import (
+    check_targets,
     read_api_map,
     read_settings,
     run_backend,
@@ -107,6 +108,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     api = read_api_map(settings)
+    check_targets(settings, api)
     if options.json:
         show.as_json({"settings": str(settings.file), "uris": sorted(api.entries)})
     else:
@@ -313,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--detach", action="store_true", help="return when it is ready")
     command("down", _down, "stop everything; jobs in hand finish first")
     command("status", _status, "what runs, what is ready, how many jobs there are")
-    command("check", _check, "validate the settings and the API map")
+    command("check", _check, "validate the settings and the API map, load the tasks")
 
     call = command("call", _call, "call a URI and print its result, or the job id if it is queued")
     submit = command("submit", _submit, "queue a URI, whatever its mode, and print the job id")

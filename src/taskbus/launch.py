@@ -18,8 +18,9 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from taskbus.adapter.process import Presence
 from taskbus.model.apimap import ApiMap
-from taskbus.model.errors import TaskbusError
+from taskbus.model.errors import StoreUnavailable
 from taskbus.model.settings import Settings
+from taskbus.site.checks import NotReady, check_port, check_programs, check_users
 from taskbus.site.folders import (
     prepare_folders,
     read_bridge,
@@ -29,18 +30,13 @@ from taskbus.site.folders import (
 )
 from taskbus.site.programs import render_programs
 from taskbus.site.router import render_node
-from taskbus.wire import make_store, read_api_map
+from taskbus.wire import make_store, read_api_map, read_text
 
 _LOOK_SECONDS = 0.05
 _READY_SECONDS = 120.0
 _SPAWN_SECONDS = 10.0
+_SHOWN_LOG = 2000
 _FATAL = ("FATAL", "BACKOFF")
-
-
-class NotReady(TaskbusError):
-    """The bus cannot start, or did not become ready."""
-
-    uri = "taskbus.error.not_ready"
 
 
 class Stopping(NotReady):
@@ -60,18 +56,33 @@ class Program(NamedTuple):
 def prepare(settings: Settings) -> ApiMap:
     """Everything that ``up`` writes before it starts anything; raises ConfigError, NotReady."""
     api = read_api_map(settings)
-    _check_users(settings)
+    check_users(settings)
+    check_programs(settings)
+    node, programs = read_text(settings.router_config), read_text(settings.supervisor_config)
+    try:
+        _write_site(settings, api, node, programs)
+    except OSError as error:
+        raise NotReady(
+            f"cannot write {error.filename or settings.var}: {error.strerror}",
+            field="site.var",
+            value=str(settings.var),
+            remedy=f"make {settings.var} writable, or choose another site.var in {settings.file}",
+        ) from None
+    return api
+
+
+def _write_site(
+    settings: Settings, api: ApiMap, node_template: str, programs_template: str
+) -> None:
     prepare_folders(settings)
-    with _umask(0o007 if settings.users else 0o077):
-        make_store(settings).close()
-        _share_database(settings)
+    _make_database(settings)
     key, secret = read_bridge(settings)
     tickets = {
         f"ticket_{name}": (settings.secrets / name).read_text(encoding="utf-8").strip()
         for name in ("control", "backend", "operator", "browser")
     }
     node = render_node(
-        settings.router_config.read_text(encoding="utf-8"),
+        node_template,
         {
             "http_host": settings.http_host,
             "http_port": settings.http_port,
@@ -85,11 +96,8 @@ def prepare(settings: Settings) -> ApiMap:
         api.namespaces(),
     )
     write_private(settings.router_node / "config.json", node, user_id(settings, "router"))
-    programs = render_programs(
-        settings.supervisor_config.read_text(encoding="utf-8"), settings, api
-    )
+    programs = render_programs(programs_template, settings, api)
     write_private(settings.supervisor_file, programs)
-    return api
 
 
 def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str], None]) -> int:
@@ -99,8 +107,9 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
     Raises NotReady, with the log of the part that failed, and leaves nothing running.
     """
     _check_down(settings)
-    _check_port(settings)
+    check_port(settings)
     settings.supervisor_socket.unlink(missing_ok=True)
+    logs = _Logs(settings.logs)
     process = subprocess.Popen(
         [
             *(["setpriv", "--pdeathsig", "TERM"] if attached else []),
@@ -115,7 +124,7 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
         start_new_session=True,
     )
     try:
-        _await_ready(settings, api, process, tell)
+        _await_ready(settings, api, process, logs, tell)
     except BaseException:
         _take_back(settings, process, tell)
         raise
@@ -188,6 +197,7 @@ def _await_ready(
     settings: Settings,
     api: ApiMap,
     process: "subprocess.Popen[bytes]",
+    logs: "_Logs",
     tell: Callable[[str], None],
 ) -> None:
     waiting = set(parts(settings, api))
@@ -196,7 +206,7 @@ def _await_ready(
         if process.poll() is not None:
             raise NotReady(
                 f"supervisord ended with status {process.returncode}",
-                log=_tail(settings.logs / "supervisord.log"),
+                log=logs.tail("supervisord"),
             )
         failed = ""
         for program in _programs_so_far(settings):
@@ -207,9 +217,13 @@ def _await_ready(
                 failed = program.name
         if failed or time.monotonic() > deadline:
             name = failed or min(waiting)
-            log = settings.logs / f"{name.rpartition('-')[0] if 'worker' in name else name}.log"
+            log = "worker" if name.startswith("worker-") else name
             problem = "does not start" if failed else f"was not ready in {_READY_SECONDS:g} s"
-            raise NotReady(f"{name} {problem}", log=_tail(log), remedy=f"see {log}")
+            raise NotReady(
+                f"{name} {problem}",
+                log=logs.tail(log),
+                remedy=f"see {settings.logs / log}.log",
+            )
         time.sleep(_LOOK_SECONDS)
 
 
@@ -260,45 +274,19 @@ def _check_down(settings: Settings) -> None:
     raise NotReady("the bus is already up", remedy="see 'taskbus status', or 'taskbus down'")
 
 
-def _check_port(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.http_host, settings.http_port))
-        except OSError as error:
-            raise NotReady(
-                f"cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror}",
-                field="http.port",
-                value=settings.http_port,
-                remedy=f"stop what uses it, or choose another http.port in {settings.file}",
-            ) from None
-
-
-def _check_users(settings: Settings) -> None:
-    if not settings.users:
-        return
-    if os.geteuid() != 0:
+def _make_database(settings: Settings) -> None:
+    try:
+        with _umask(0o007 if settings.users else 0o077):
+            make_store(settings).close()
+    except StoreUnavailable as error:
+        # A URL of one's own may have a password in it.
+        place = "" if settings.store_url else f" {settings.data / 'taskbus.db'}"
         raise NotReady(
-            "the settings give programs users of their own, which only root can do",
-            field="user",
-            remedy=f"start as root, or remove [user] from {settings.file}",
-        )
-    for program, name in settings.users.items():
-        try:
-            command = ["setpriv", f"--reuid={name}", "--clear-groups", f"--regid={name}"]
-            subprocess.run(
-                [*command, sys.executable, "-c", "import taskbus"],
-                check=True, capture_output=True, cwd=settings.site,
-            )  # fmt: skip
-        except (OSError, subprocess.CalledProcessError) as error:
-            detail = getattr(error, "stderr", b"").decode(errors="replace").strip()[-200:]
-            raise NotReady(
-                f"user {name!r} of {program} does not exist or cannot run {sys.executable} "
-                f"in {settings.site}: {detail or error}",
-                field=f"user.{program}",
-                value=name,
-                remedy="choose a user that exists, and a place for the project that it can read",
-            ) from None
+            f"cannot use the store{place}: {error.message}",
+            field="store.url",
+            remedy=f"check store.url in {settings.file}, and the rights in {settings.data}",
+        ) from None
+    _share_database(settings)
 
 
 def _share_database(settings: Settings) -> None:
@@ -359,8 +347,16 @@ def _socket_answers(path: Path) -> bool:
         return True
 
 
-def _tail(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")[-2000:]
-    except OSError:
-        return ""
+class _Logs:
+    """What the programs have written since this was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = {log.stem: log.stat().st_size for log in folder.glob("*.log")}
+
+    def tail(self, program: str) -> str:
+        try:
+            text = (self._folder / f"{program}.log").read_bytes()[self._before.get(program, 0) :]
+        except OSError:
+            return ""
+        return text[-_SHOWN_LOG:].decode(errors="replace").strip()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -9,19 +10,43 @@ from pathlib import Path
 from typing import Any
 
 from taskbus.model.apimap import ApiMap, parse_api_map
-from taskbus.model.errors import ConfigError
+from taskbus.model.errors import ConfigError, TaskFailure
+from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Settings, parse_settings
 from taskbus.port.store import Store
 
 
 def read_settings(file: Path) -> Settings:
     """The settings in a file; raises ConfigError."""
-    return parse_settings(_read(file), file)
+    return parse_settings(read_text(file), file)
 
 
 def read_api_map(settings: Settings) -> ApiMap:
     """The API map that the settings name; raises ConfigError."""
-    return parse_api_map(_read(settings.api_map), str(settings.api_map))
+    return parse_api_map(read_text(settings.api_map), str(settings.api_map))
+
+
+def check_targets(settings: Settings, api: ApiMap) -> None:
+    """Load every python task, and look for every exec program; raises ConfigError."""
+    from taskbus.handler import build
+
+    sys.path.insert(0, str(settings.tasks))
+    for entry in api.entries.values():
+        problem = ""
+        if entry.kind == "python":
+            try:
+                build(entry.handler, None)
+            except TaskFailure as error:
+                problem = error.message
+        elif entry.kind == "exec":
+            program = entry.target[0]
+            place = str(settings.site / program) if "/" in program else program
+            if shutil.which(place) is None:
+                problem = f"there is no program {place}"
+        if problem:
+            map_ = LocatedToml(read_text(settings.api_map), str(settings.api_map))
+            where = ("api", entry.pattern, entry.kind)
+            raise map_.error(where, f"{entry.pattern}: {problem}", f"mend {entry.kind} or its code")
 
 
 def make_store(settings: Settings) -> Store:
@@ -40,7 +65,7 @@ def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
         raise Unreachable(
             f"the bus of {settings.file} has never been up", remedy="start it with 'taskbus up'"
         )
-    ticket = _read(settings.secrets / "operator").strip()
+    ticket = read_text(settings.secrets / "operator").strip()
     return visit(str(settings.router_socket), "operator", ticket, work, REALM)
 
 
@@ -157,7 +182,7 @@ def _serve_component(
     from taskbus.edge.session import connect
 
     reactor: Any = installed
-    ticket = _read(settings.secrets / principal).strip()
+    ticket = read_text(settings.secrets / principal).strip()
     component = connect(settings.router_socket, principal, ticket, join, leave)
     component.start(reactor)
     reactor.run()
@@ -171,7 +196,8 @@ def start_logging(level: int = logging.INFO) -> None:
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """A file that somebody wrote; raises ConfigError where it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

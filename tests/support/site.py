@@ -93,8 +93,7 @@ def running_site(folder: Path, settings: str = "", entries: str = "") -> Iterato
 
     ``settings`` and ``entries`` are added to its settings and to its API map.
     """
-    site = Site(folder, _free_port())
-    _write_files(site, settings, entries)
+    site = make_site(folder, settings, entries)
     try:
         up = site.taskbus("up", "--detach")
         assert up.returncode == 0, up.stderr
@@ -102,6 +101,13 @@ def running_site(folder: Path, settings: str = "", entries: str = "") -> Iterato
     finally:
         if site.taskbus("down").returncode != 0:
             _kill_supervisord(site)
+
+
+def make_site(folder: Path, settings: str = "", entries: str = "") -> Site:
+    """The files of a site that has not been up yet."""
+    site = Site(folder, _free_port())
+    _write_files(site, settings, entries)
+    return site
 
 
 def eventually(look: Callable[[], T], seconds: float = PATIENCE) -> T:

@@ -122,8 +122,9 @@ def parse_settings(text: str, file: Path) -> Settings:
             try:
                 checked = check(value)
             except InvalidArgument as error:
+                problem = error.message.partition(": ")[2]
                 raise toml.error(
-                    (table, key), f"{table}.{key}: {error.message}", error.about["remedy"]
+                    (table, key), f"{table}.{key}: {problem}", error.about["remedy"]
                 ) from None
             if name == "users":
                 chosen.setdefault("users", {})[key] = checked
