@@ -119,8 +119,10 @@ debian_packages() {
     sudo=
     if [ "$(id -u)" != 0 ]; then
         sudo='sudo -n'
+        as_root='su -c'
+        command -v sudo >/dev/null && as_root='sudo sh -c'
         $sudo true 2>/dev/null || die "packages are missing, and it takes root to install them:
-    sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends$missing'"
+    $as_root 'apt-get update && apt-get install -y --no-install-recommends$missing'"
     fi
     keep_daemons_down
     step "Debian packages:$missing" install_packages

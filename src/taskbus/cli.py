@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _up(settings: Settings, options: argparse.Namespace) -> int:
     from taskbus import launch
+    from taskbus.site.checks import NotReady
 
     began = time.monotonic()
     api = launch.prepare(settings)
@@ -71,8 +72,10 @@ def _up(settings: Settings, options: argparse.Namespace) -> int:
     if options.detach:
         return 0
     try:
-        launch.await_end(pid)
-        return FAILED
+        if launch.await_end(pid):
+            show.progress("the bus was stopped")
+            return 0
+        raise NotReady("supervisord died", remedy=f"see {settings.logs}/supervisord.log")
     except KeyboardInterrupt:
         show.progress("stopping; jobs in hand finish first (Ctrl-C again: at once)")
     try:

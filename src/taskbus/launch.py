@@ -173,17 +173,19 @@ def stop(settings: Settings) -> None:
     await_end(pid)
 
 
-def await_end(pid: int) -> None:
-    """Wait until a process is gone."""
+def await_end(pid: int) -> bool:
+    """Wait until a process is gone. False: it was a child of ours, and ended in failure."""
     try:
         watched = os.pidfd_open(pid)
     except ProcessLookupError:
-        return
+        return True
     try:
-        os.waitid(os.P_PIDFD, watched, os.WEXITED)
+        ended = os.waitid(os.P_PIDFD, watched, os.WEXITED)
+        return ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0
     except ChildProcessError:
         # Not ours to wait for: the descriptor tells.
         select.select([watched], [], [])
+        return True
     finally:
         os.close(watched)
 

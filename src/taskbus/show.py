@@ -25,7 +25,7 @@ _STATE_COLOURS = {
 
 def as_json(value: Any) -> None:
     """One JSON document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
 
 
 def as_json_line(value: Any) -> None:
@@ -90,6 +90,8 @@ def greeting(settings: Settings, api: ApiMap, seconds: float, detached: bool) ->
   watch   {command} jobs
   stop    {end}
 """)
+    # Read by who waits for it in a pipe, long before this process ends.
+    sys.stdout.flush()
 
 
 def status(programs: Sequence["Program"], counts: Mapping[str, Any] | None) -> None:

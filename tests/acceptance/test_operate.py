@@ -8,7 +8,9 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,9 +111,7 @@ def test_an_interrupted_start_leaves_nothing_behind() -> None:
         assert site.taskbus("down").returncode == 0
         log = site.var / "log/supervisord.log"
         log.unlink()
-        with subprocess.Popen(
-            [TASKBUS, "--settings", site.settings, "up"], stderr=subprocess.PIPE, text=True
-        ) as up:
+        with command(site, "up", stderr=subprocess.PIPE) as up:
             # The moment in which supervisord has forked the last program, and no more.
             eventually(lambda: log.exists() and "spawned: 'worker-01'" in log.read_text())
             watched = {os.pidfd_open(pid): pid for pid in descendants(up.pid)}
@@ -127,7 +127,7 @@ def test_an_interrupted_start_leaves_nothing_behind() -> None:
 def test_down_during_a_stop_waits_for_its_end(site: Site) -> None:
     job = submit(site, "com.example.dante.countdown", 30, 0.1)
     eventually(lambda: "running" in journal(site, job))
-    with subprocess.Popen([TASKBUS, "--settings", site.settings, "down"]) as first:
+    with command(site, "down") as first:
         eventually(lambda: "stopping" in site.taskbus("status").stderr)
         assert "stopping" in site.taskbus("up", "--detach").stderr
         assert site.taskbus("down").returncode == 0
@@ -135,6 +135,30 @@ def test_down_during_a_stop_waits_for_its_end(site: Site) -> None:
     assert site.taskbus("up", "--detach").returncode == 0
     assert site.taskbus("job", "--wait", job).stdout.strip() == "30"
     assert journal(site, job).count("running") == 1
+
+
+def test_in_the_foreground_it_greets_at_once_and_ends_well_when_another_stops_it(
+    site: Site,
+) -> None:
+    assert site.taskbus("down").returncode == 0
+    heard = site.folder / "heard"
+    with heard.open("w") as told, command(site, "up", stdout=told) as up:
+        eventually(lambda: f"  page    http://127.0.0.1:{site.port}/\n" in heard.read_text())
+        assert site.taskbus("down").returncode == 0
+        assert up.wait(PATIENCE) == 0
+    assert site.taskbus("up", "--detach").returncode == 0
+
+
+@contextmanager
+def command(site: Site, *words: str, **streams: Any) -> Iterator["subprocess.Popen[str]"]:
+    """A command of the CLI that goes on beside the test, and not after it."""
+    with subprocess.Popen(
+        [TASKBUS, "--settings", site.settings, *words], text=True, **streams
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def descendants(pid: int) -> list[int]:
