@@ -81,7 +81,8 @@ find_missing() {
     need curl curl
     need openssl openssl
     case $purpose in
-        test)  need procps ps; need chromium chromium chromium-browser google-chrome ;;
+        test)  [ "$(id -u)" = 0 ] || need uidmap newuidmap  # for programs with users of their own
+               need procps ps; need chromium chromium chromium-browser google-chrome ;;
         bench) need redis-server redis-server ;;
     esac
 }

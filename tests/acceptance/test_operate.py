@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.site import Site, children, eventually, running_site
+from tests.support.users import with_users
 
 TASKBUS = REPOSITORY / ".venv/bin/taskbus"
 
@@ -174,9 +175,6 @@ def alive(watched: dict[int, int]) -> list[int]:
 
 def test_programs_run_as_the_user_they_were_given() -> None:
     uri = "com.example.test.whoami"
-    if os.geteuid() != 0:
-        # An ordinary user cannot give programs other users: the bus says so instead.
-        return
     name, home = "www-data", pwd.getpwnam("www-data").pw_dir
     programs = ("beanstalkd", "router", "control", "backend", "worker")
     settings = "[user]\n" + "".join(f'{program} = "{name}"\n' for program in programs)
@@ -186,6 +184,18 @@ def test_programs_run_as_the_user_they_were_given() -> None:
     with tempfile.TemporaryDirectory(prefix="tb") as name_of_folder:
         folder = Path(name_of_folder)
         folder.chmod(0o755)
-        with running_site(folder, settings, entry) as site:
+        (folder / "aside").mkdir()
+        within = with_users(folder / "aside")
+        with running_site(folder, settings, entry, within) as site:
             job = submit(site, uri)
             assert site.taskbus("job", "--wait", job).stdout.strip() == f"{name} {home}"
+            runner = (site.var / "router").stat().st_uid
+            assert runner != os.geteuid()
+            pids = [one["pid"] for one in site.status()["programs"]]
+            assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids} == {runner}
+            open_to_all = [*within, "find", str(site.var), "-mindepth", "1", "-perm", "/006"]
+            shut = ["-type", "d", "-o", "-type", "s", "-o", "-path", f"{site.var}/secrets/*"]
+            found = subprocess.run([*open_to_all, "(", *shut, ")"], capture_output=True, check=True)
+            assert found.stdout == b""
+        # Some of it is another user's.
+        subprocess.run([*within, "rm", "-r", site.var], check=True)

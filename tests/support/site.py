@@ -28,6 +28,7 @@ class Site:
 
     folder: Path
     port: int
+    within: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Path:
@@ -52,12 +53,12 @@ class Site:
     def taskbus(self, *arguments: object) -> Done:
         """Run a command of the CLI to its end."""
         program = REPOSITORY / ".venv/bin/taskbus"
-        return _run(program, "--settings", self.settings, *arguments)
+        return _run(*self.within, program, "--settings", self.settings, *arguments)
 
     def supervisorctl(self, *arguments: object) -> Done:
         """Run a command of supervisorctl to its end."""
         program = REPOSITORY / ".venv/bin/supervisorctl"
-        return _run(program, "-c", self.var / "supervisord.conf", *arguments)
+        return _run(*self.within, program, "-c", self.var / "supervisord.conf", *arguments)
 
     @contextmanager
     def joined(self, principal: str = "operator") -> Iterator[Session]:
@@ -88,12 +89,15 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path, settings: str = "", entries: str = "") -> Iterator[Site]:
+def running_site(
+    folder: Path, settings: str = "", entries: str = "", within: tuple[str, ...] = ()
+) -> Iterator[Site]:
     """A site in ``folder`` (whose path is short: it holds sockets) that is up and ready.
 
-    ``settings`` and ``entries`` are added to its settings and to its API map.
+    ``settings`` and ``entries`` are added to its settings and to its API map; ``within`` are words
+    in front of each of its commands.
     """
-    site = make_site(folder, settings, entries)
+    site = make_site(folder, settings, entries, within)
     try:
         up = site.taskbus("up", "--detach")
         assert up.returncode == 0, up.stderr
@@ -103,9 +107,11 @@ def running_site(folder: Path, settings: str = "", entries: str = "") -> Iterato
             _kill_supervisord(site)
 
 
-def make_site(folder: Path, settings: str = "", entries: str = "") -> Site:
-    """The files of a site that has not been up yet."""
-    site = Site(folder, _free_port())
+def make_site(
+    folder: Path, settings: str = "", entries: str = "", within: tuple[str, ...] = ()
+) -> Site:
+    """The files of a site that has not been up yet; see ``running_site``."""
+    site = Site(folder, _free_port(), within)
     _write_files(site, settings, entries)
     return site
 
