@@ -87,4 +87,5 @@ def _cannot_run(name: str, settings: Settings) -> str:
     )  # fmt: skip
     if done.returncode == 0:
         return ""
-    return f"cannot run {sys.executable} in {settings.site}: {done.stderr.strip()[-200:]}"
+    why = done.stderr.strip().rpartition("\n")[2]
+    return f"cannot run {sys.executable} in {settings.site}: {why}"
