@@ -153,7 +153,8 @@ def programs(settings: Settings) -> list[Program]:
         else:
             about = Presence.look(settings.run, name)
             ready = about is not None and about["pid"] == info["pid"]
-            note = f"{about['uris']} URIs" if about and "uris" in about else ""
+            uris = about.get("uris") if about else None
+            note = "" if uris is None else f"{uris} URI{'' if uris == 1 else 's'}"
         shown.append(Program(name, state, info["pid"], ready and state == "RUNNING", note))
     return shown
 
