@@ -89,7 +89,8 @@ find_missing() {
 
 keep_daemons_down() {  # taskbus starts instances of its own; Debian would start the system's
     # An administrator's own policy stands. Ours is removed on the way out, concerns no other
-    # daemon, and allows everything should it outlive this process.
+    # daemon where an init system starts them (elsewhere, as in a container, Debian starts none),
+    # and allows everything should it outlive this process.
     policy=/usr/sbin/policy-rc.d
     if [ -e $policy ] && ! grep -q 'taskbus setup' $policy; then return; fi
     trap '$sudo rm -f $policy' EXIT
@@ -98,6 +99,7 @@ keep_daemons_down() {  # taskbus starts instances of its own; Debian would start
 #!/bin/sh
 # Made by taskbus setup for the time of an installation; safe to delete.
 [ -d /proc/$$ ] || exit 0
+case \$(cat /proc/1/comm) in systemd | init) ;; *) exit 101 ;; esac
 case \$1 in beanstalkd* | cron* | mariadb* | redis*) exit 101 ;; esac
 EOF
     $sudo chmod 755 $policy
