@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from autobahn.wamp.exception import ApplicationError, TransportLost
+from twisted.internet.error import ConnectError
 
 from tests.support.processes import REPOSITORY
 from tests.support.site import Site, children, eventually, running_site
@@ -209,7 +210,7 @@ def ask(site: Site, procedure: str, *args: Any) -> Any:
         try:
             with site.joined() as session:
                 return (session.call(procedure, *args),)
-        except (ApplicationError, TransportLost, OSError, TimeoutError):
+        except (ApplicationError, TransportLost, ConnectError, OSError, TimeoutError):
             return None
 
     answered = eventually(attempt)
