@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,6 +139,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> set[int]:
+    """All processes below this one."""
+    return {one for child in children(pid) for one in (child, *descendants(child))}
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run: a zombie has no command line any more."""
+    return {pid for pid, line in _command_lines() if line and pid in pids}
+
+
 def _command_lines() -> Iterator[tuple[int, str]]:
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -151,6 +162,8 @@ def _write_files(site: Site, settings: str, entries: str) -> None:
     program = "workers/word_count.php"
     assert program in api
     (site.folder / "api.toml").write_text(api.replace(program, str(REPOSITORY / program)) + entries)
+    # Copied, not linked: the scripts look for the secrets beside their folder.
+    shutil.copytree(REPOSITORY / "cron", site.folder / "cron")
     site.settings.write_text(f"""\
 [site]
 tasks = "{REPOSITORY}/workers"
