@@ -81,8 +81,12 @@ find_missing() {
     need curl curl
     need openssl openssl
     case $purpose in
-        test)  [ "$(id -u)" = 0 ] || need uidmap newuidmap  # for programs with users of their own
-               need procps ps; need chromium chromium chromium-browser google-chrome ;;
+        test)
+            need procps ps
+            need chromium chromium chromium-browser google-chrome
+            # A cron, and programs with users of their own: an ordinary user is root in a namespace.
+            [ "$(id -u)" = 0 ] || need uidmap newuidmap
+            ;;
         bench) need redis-server redis-server ;;
     esac
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cron import running_cron
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.site import Site, children, eventually, running_site
 from tests.support.users import with_users
@@ -30,6 +32,8 @@ def site(folder: Path) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tb") as name:
+        # cron's calls are another user's.
+        Path(name).chmod(0o755)
         yield Path(name)
 
 
@@ -62,6 +66,43 @@ def test_hup_loads_new_task_code_and_drops_no_job(site: Site) -> None:
     after = submit(site, "com.example.dante.large", 3)
     assert site.taskbus("job", "--wait", after).stdout.strip() == "xxx"
     assert site.taskbus("job", "--wait", running).stdout.strip() == "20"
+
+
+def test_cron_makes_the_calls_of_the_shipped_crontab(site: Site, folder: Path) -> None:
+    made = [
+        ("com.example.dante.chatty", [4], {}),
+        ("com.example.dante.countdown", [], {}),
+        ("com.example.dante.countdown", [3], {"pause": 0.5}),
+        ("com.example.dante.sleeper", [1], {}),
+        ("com.example.dante.word_count", ["10%"], {}),
+    ]
+    (folder / "arguments.json").write_text("[4]\n")
+    install = fit_crontab(site, "www-data  $CALL -q com.example.dante.nothing_here")
+    with running_cron(folder, install) as cron:
+        mails = eventually(lambda: cron.mails() if cron.is_idle() else [])
+    assert len(mails) == 1, mails
+    assert "To: root" in mails[0]
+    assert "call: com.example.dante.nothing_here: wamp.error.no_such_procedure" in mails[0]
+    with site.joined() as session:
+        ids = [job["id"] for job in session.call("taskbus.job.list")]
+        jobs = [session.call("taskbus.job.get", one) for one in ids]
+    calls = [(job["uri"], job["args"], job["kwargs"]) for job in jobs]
+    assert [call for call in made if call not in calls] == []
+
+
+def fit_crontab(site: Site, another: str) -> str:
+    """Fit the crontab to the site, and add ``another`` command; how it says that it is installed.
+
+    Each command is repeated for cron's start: to wait for the full minute would test cron alone.
+    The lines as shipped stay, because cron ignores a file with any line that it cannot read.
+    """
+    file = site.folder / "cron/crontab"
+    lines = file.read_text().replace("/opt/taskbus/", f"{site.folder}/")
+    lines = lines.replace("/etc/taskbus/", f"{site.folder}/")
+    commands = re.findall(r"^[*\d](?:\S*\s+){5}(.+)$", lines, re.MULTILINE)
+    at_start = "".join(f"@reboot  {command}\n" for command in [*commands, another])
+    file.write_text(f"TASKBUS_CALL_URL={site.bridge}\n{lines}{at_start}")
+    return "\n".join(re.findall(r"^#   (install .+)$", lines, re.MULTILINE))
 
 
 def test_a_second_up_is_refused(site: Site) -> None:
