@@ -77,8 +77,9 @@ def _up(settings: Settings, options: argparse.Namespace) -> int:
             return 0
         raise NotReady("supervisord died", remedy=f"see {settings.logs}/supervisord.log")
     except KeyboardInterrupt:
-        show.progress("stopping; jobs in hand finish first (Ctrl-C again: at once)")
+        pass
     try:
+        show.progress("stopping; jobs in hand finish first (Ctrl-C again: at once)")
         launch.stop(settings)
     except KeyboardInterrupt:
         launch.kill(pid)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import TaskbusError
 from taskbus.model.settings import Settings
+from taskbus.model.uri import is_pattern
 
 if TYPE_CHECKING:
     from taskbus.launch import Program
 
+_SCRIPT = "cron/call.sh"
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "grey": 90, "bold": 1}
 _STATE_COLOURS = {
     "scheduled": "blue", "queued": "blue", "running": "yellow", "retrying": "yellow",
@@ -71,27 +74,34 @@ def result(value: Any, json_wanted: bool) -> None:
 
 
 def greeting(settings: Settings, api: ApiMap, seconds: float, detached: bool) -> None:
-    """What a newcomer does next."""
-    uri = next(iter(api.entries), "com.example.some.uri")
-
-    command = os.path.relpath(os.path.join(os.path.dirname(sys.executable), "taskbus"))
+    """What a newcomer does next: lines for the shell, to be run as they are."""
+    uri = next((uri for uri in api.entries if not is_pattern(uri)), "URI")
+    command = [os.path.relpath(os.path.join(os.path.dirname(sys.executable), "taskbus"))]
     if settings.file != Path("taskbus.toml").resolve():
-        command += f" --settings {os.path.relpath(settings.file)}"
-    script = settings.site / "cron" / "call.sh"
-    curl = f"{os.path.relpath(script)} -u {settings.url}call {uri}" if script.exists() else "-"
-    end = f"{command} down" if detached else "Ctrl-C"
-    print(f"""
-{_paint(f"The bus is up ({seconds:.1f} s).", "green")}
-
-  page    {settings.url}
-  call    {command} call {uri}
-  curl    {curl}
-  queue   {command} submit {uri}
-  watch   {command} jobs
-  stop    {end}
-""")
+        command += ["--settings", os.path.relpath(settings.file)]
+    rows = {
+        "page": settings.url,
+        "call": shlex.join([*command, "call", uri]),
+        "curl": shlex.join([*_bridge_script(settings), uri]),
+        "queue": shlex.join([*command, "submit", uri]),
+        "watch": shlex.join([*command, "jobs"]),
+        "stop": shlex.join([*command, "down"]) if detached else "Ctrl-C",
+    }
+    if not (settings.site / _SCRIPT).exists():
+        del rows["curl"]
+    print("\n" + _paint(f"The bus is up ({seconds:.1f} s).", "green") + "\n")
+    for name, line in rows.items():
+        print(f"  {name:6}  {line}")
     # Read by who waits for it in a pipe, long before this process ends.
-    sys.stdout.flush()
+    print(flush=True)
+
+
+def _bridge_script(settings: Settings) -> list[str]:
+    """The call over HTTP, up to the URI; the script finds secrets beside its own folder itself."""
+    secrets = settings.secrets / "bridge"
+    words = [os.path.relpath(settings.site / _SCRIPT), "-u", f"{settings.url}call"]
+    beside = settings.site / "var/secrets/bridge"
+    return words if secrets == beside else [*words, "-s", os.path.relpath(secrets)]
 
 
 def status(programs: Sequence["Program"], counts: Mapping[str, Any] | None) -> None:

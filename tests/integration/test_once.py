@@ -120,7 +120,7 @@ def test_the_loop_gives_each_job_a_worker_of_its_own(jobs: Jobs) -> None:
 def test_the_job_in_hand_ends_and_then_the_loop(jobs: Jobs, gate: Gate, ending: str) -> None:
     with looping(jobs.site) as loop:
         in_hand = jobs.submit(GATED)
-        eventually(lambda: jobs.states(in_hand) == ["running"])
+        eventually(gate.is_reached)
         next_one = jobs.submit(ADD, 1, 0)
         everything = {loop.pid, *descendants(loop.pid)}
         if ending == "Ctrl-C":

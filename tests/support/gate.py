@@ -17,12 +17,17 @@ class Gate:
         os.mkfifo(pipe)
         # For reading, too: so neither side has to wait until the other one opens it.
         self._fd = os.open(pipe, os.O_RDWR)
-        script = f"cat >/dev/null; read line <{pipe}; echo '{{}}'"
+        self._reached = folder / "gate-reached"
+        script = f"cat >/dev/null; touch {self._reached}; read line <{pipe}; echo '{{}}'"
         self.entry = f"""
 [api."{GATED}"]
 exec = ["sh", "-c", "{script}"]
 mode = "background"
 """
+
+    def is_reached(self) -> bool:
+        """A job has come so far, now or earlier."""
+        return self._reached.exists()
 
     def let_one_pass(self) -> None:
         """Now, or when it comes."""

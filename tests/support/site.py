@@ -80,6 +80,12 @@ class Site:
         [found] = [one["pid"] for one in self.status()["programs"] if one["name"] == program]
         return int(found)
 
+    def kill(self) -> None:
+        """End it at once, if it is up: what supervisord started dies with it."""
+        for pid, line in _command_lines():
+            if "supervisord" in line and str(self.folder) in line:
+                os.kill(pid, signal.SIGKILL)
+
     def await_ready(self) -> None:
         """Wait until every part does its job."""
         eventually(lambda: self.taskbus("status").returncode == 0)
@@ -105,7 +111,7 @@ def running_site(
         yield site
     finally:
         if site.taskbus("down").returncode != 0:
-            _kill_supervisord(site)
+            site.kill()
 
 
 def make_site(
@@ -180,14 +186,6 @@ web = "{REPOSITORY}/crossbar/web"
 [supervisor]
 config = "{REPOSITORY}/supervisor/taskbus.conf"
 {settings}""")
-
-
-def _kill_supervisord(site: Site) -> None:
-    """Everything that it started dies with it."""
-    try:
-        os.kill(int((site.var / "run/supervisord.pid").read_text()), signal.SIGKILL)
-    except (FileNotFoundError, ProcessLookupError):
-        return
 
 
 def _run(*command: object) -> Done:

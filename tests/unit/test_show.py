@@ -1,0 +1,52 @@
+"""What commands print."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from taskbus import show
+from taskbus.model.apimap import parse_api_map
+from taskbus.model.settings import parse_settings
+
+MAP = """
+[api."com.example.shop.*"]
+http = "http://127.0.0.1:8000/rpc"
+[api."com.example.dante.add"]
+python = "tasks.examples:add"
+"""
+
+
+def greeted(folder: Path, capsys: pytest.CaptureFixture[str], detached: bool) -> dict[str, str]:
+    settings = parse_settings('[site]\nvar = "state"\n', folder / "taskbus.toml")
+    show.greeting(settings, parse_api_map(MAP, "api.toml"), 1.0, detached)
+    return dict(re.findall(r"^  (\w+) +(.+)$", capsys.readouterr().out, re.MULTILINE))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site whose path the shell would take apart; the terminal is beside it."""
+    site = tmp_path / "my site"
+    (site / "cron").mkdir(parents=True)
+    (site / "cron/call.sh").touch()
+    monkeypatch.chdir(tmp_path)
+    return site
+
+
+def test_the_lines_are_the_shells_whatever_the_site(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = greeted(folder, capsys, detached=True)
+    assert shlex.split(told["curl"]) == [
+        "my site/cron/call.sh", "-u", "http://127.0.0.1:9080/call",
+        "-s", "my site/state/secrets/bridge", "com.example.dante.add",
+    ]  # fmt: skip
+    settings = ["--settings", "my site/taskbus.toml"]
+    assert shlex.split(told["call"])[1:] == [*settings, "call", "com.example.dante.add"]
+    assert shlex.split(told["stop"])[1:] == [*settings, "down"]
+
+
+def test_what_is_not_there_is_not_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "cron/call.sh").unlink()
+    assert "curl" not in greeted(folder, capsys, detached=False)
