@@ -4,7 +4,6 @@ import json
 import os
 import pwd
 import re
-import select
 import signal
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ import pytest
 
 from tests.support.cron import running_cron
 from tests.support.processes import PATIENCE, REPOSITORY
-from tests.support.site import Site, children, eventually, running_site
+from tests.support.site import Site, alive, descendants, eventually, running_site
 from tests.support.users import with_users
 
 TASKBUS = REPOSITORY / ".venv/bin/taskbus"
@@ -138,14 +137,10 @@ def test_nothing_outlives_supervisord_however_it_ends() -> None:
         job = submit(site, "com.example.dante.sleeper", PATIENCE)
         eventually(lambda: "running" in journal(site, job))
         supervisord = int((site.var / "run/supervisord.pid").read_text())
-        watched = {os.pidfd_open(pid): pid for pid in descendants(supervisord)}
+        watched = descendants(supervisord)
         assert len(watched) > len(site.status()["programs"])
-        try:
-            os.kill(supervisord, signal.SIGKILL)
-            eventually(lambda: not alive(watched), PATIENCE / 2)
-        finally:
-            for pidfd in watched:
-                os.close(pidfd)
+        os.kill(supervisord, signal.SIGKILL)
+        eventually(lambda: not alive(watched), PATIENCE / 2)
 
 
 def test_an_interrupted_start_leaves_nothing_behind() -> None:
@@ -156,14 +151,12 @@ def test_an_interrupted_start_leaves_nothing_behind() -> None:
         with command(site, "up", stderr=subprocess.PIPE) as up:
             # The moment in which supervisord has forked the last program, and no more.
             eventually(lambda: log.exists() and "spawned: 'worker-01'" in log.read_text())
-            watched = {os.pidfd_open(pid): pid for pid in descendants(up.pid)}
+            watched = descendants(up.pid)
             up.send_signal(signal.SIGINT)
             _, told = up.communicate(timeout=PATIENCE)
         assert up.returncode == 130
         assert "Traceback" not in told
         eventually(lambda: not alive(watched))
-        for pidfd in watched:
-            os.close(pidfd)
 
 
 def test_down_during_a_stop_waits_for_its_end(site: Site) -> None:
@@ -201,17 +194,6 @@ def command(site: Site, *words: str, **streams: Any) -> Iterator["subprocess.Pop
             yield process
         finally:
             process.kill()
-
-
-def descendants(pid: int) -> list[int]:
-    """A process's children, their children, and so on."""
-    return [one for child in children(pid) for one in (child, *descendants(child))]
-
-
-def alive(watched: dict[int, int]) -> list[int]:
-    """Those of the processes (descriptor: pid) that have not ended."""
-    ended, _, _ = select.select(list(watched), [], [], 0)
-    return [pid for pidfd, pid in watched.items() if pidfd not in ended]
 
 
 def test_programs_run_as_the_user_they_were_given() -> None:
