@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from taskbus.adapter.beanstalkd import BeanstalkdQueue
+from taskbus.adapter.doorbell import Doorbell
 from taskbus.adapter.sql import SqlStore
 from taskbus.core.intake import Intake, prepare
 from taskbus.launch import prepare as prepare_site
@@ -72,7 +73,7 @@ def jobs(folder: Path, gate: Gate) -> Iterator[Jobs]:
     with running_beanstalkd(settings.run), closing(SqlStore(settings.database)) as store:
         queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
         with closing(queue):
-            yield Jobs(site, api, store, Intake(store, queue))
+            yield Jobs(site, api, store, Intake(store, queue, Doorbell(settings.doorbell)))
 
 
 def test_it_runs_one_job_and_leaves_the_next_in_the_queue(jobs: Jobs) -> None:
