@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.cron import running_cron
-from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.processes import AS_FROM_A_SHELL, PATIENCE, REPOSITORY
 from tests.support.site import Site, alive, descendants, eventually, running_site
 from tests.support.users import with_users
 
@@ -188,7 +188,7 @@ def test_in_the_foreground_it_greets_at_once_and_ends_well_when_another_stops_it
 def command(site: Site, *words: str, **streams: Any) -> Iterator["subprocess.Popen[str]"]:
     """A command of the CLI that goes on beside the test, and not after it."""
     with subprocess.Popen(
-        [TASKBUS, "--settings", site.settings, *words], text=True, **streams
+        [*AS_FROM_A_SHELL, TASKBUS, "--settings", site.settings, *words], text=True, **streams
     ) as process:
         try:
             yield process

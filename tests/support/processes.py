@@ -12,6 +12,9 @@ REPOSITORY = Path(__file__).parents[2]
 # How long a test waits for what has to happen anyway: a guard against hanging, not a measure.
 PATIENCE = 60.0
 
+# Who runs the tests in the background may have these ignored, and every program inherits that.
+AS_FROM_A_SHELL = ("env", "--default-signal=INT,QUIT,HUP")
+
 
 @contextmanager
 def python(

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.processes import AS_FROM_A_SHELL, PATIENCE, REPOSITORY
 
 CTRL_C = "\x03"
 
@@ -19,7 +19,7 @@ class Terminal:
         self.shown = ""
         # setsid --ctty makes this the controlling terminal, whose Ctrl-C becomes a signal.
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command],
+            [*AS_FROM_A_SHELL, "setsid", "--ctty", *command],
             stdin=line,
             stdout=line,
             stderr=line,
