@@ -21,7 +21,7 @@ from taskbus.model.apimap import ApiMap
 from taskbus.wire import read_settings
 from tests.support.beanstalkd import running_beanstalkd
 from tests.support.gate import GATED, Gate, a_gate
-from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.processes import AS_FROM_A_SHELL, PATIENCE, REPOSITORY
 from tests.support.site import Site, alive, descendants, eventually, make_site
 
 pytestmark = pytest.mark.integration
@@ -94,7 +94,7 @@ def test_a_job_that_fails_is_no_failure_of_its_worker(jobs: Jobs) -> None:
 def looping(site: Site) -> Iterator["subprocess.Popen[str]"]:
     """The loop, in a process group of its own, as a terminal gives it one."""
     process = subprocess.Popen(
-        [REPOSITORY / "workers/once.sh"],
+        [*AS_FROM_A_SHELL, REPOSITORY / "workers/once.sh"],
         env={**os.environ, "TASKBUS_SETTINGS": str(site.settings)},
         stderr=subprocess.PIPE,
         text=True,
