@@ -67,6 +67,10 @@ need() {  # PACKAGE COMMAND...: any of the commands will do, however it was inst
     missing="$missing $package"
 }
 
+need_library() {  # PACKAGE FILE
+    ldconfig -p | grep -qF "$2 " || missing="$missing $1"
+}
+
 find_missing() {
     missing=
     find_python
@@ -84,6 +88,7 @@ find_missing() {
         test)
             need procps ps
             need chromium chromium chromium-browser google-chrome
+            need_library libatomic1 libatomic.so.1  # for the node in Playwright's wheel
             # A cron, and programs with users of their own: an ordinary user is root in a namespace.
             [ "$(id -u)" = 0 ] || need uidmap newuidmap
             ;;
