@@ -16,7 +16,9 @@ from typing import Any
 
 from taskbus import show
 from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
+from taskbus.model.json import check_field
 from taskbus.model.settings import Settings
+from taskbus.model.uri import is_loose_uri
 from taskbus.wire import (
     check_targets,
     read_api_map,
@@ -29,10 +31,11 @@ from taskbus.wire import (
 )
 
 FAILED, WRONG, UNREACHABLE, CONFIG, INTERRUPTED = 1, 2, 3, 4, 130
-_FOLLOW_PAGE = 1000
 # How the router answers for a URI that no backend serves: in a namespace of the API map it is
 # unknown, outside of them nobody may call it.
 _UNSERVED = ("wamp.error.no_such_procedure", "wamp.error.not_authorized")
+# Parameters of Autobahn's own call.
+_TAKEN = frozenset({"self", "procedure", "options"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,8 +125,20 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
 def _call(settings: Settings, options: argparse.Namespace) -> int:
     args, kwargs = _arguments(options)
-    result = _visit(settings, _calling(options.uri, *args, on_progress=show.note, **kwargs))
-    show.result(result, options.json)
+    if not is_loose_uri(options.uri):
+        raise InvalidArgument("uri", options.uri, "not a URI", "write com.example.some.uri")
+    for name in _TAKEN & kwargs.keys():
+        raise InvalidArgument(
+            "--keyword", name, "not a name that 'call' can send", "use 'submit', or a position"
+        )
+
+    async def call(session: Any) -> Any:
+        from autobahn.wamp.types import CallOptions
+
+        told = CallOptions(on_progress=show.note)
+        return await session.call(options.uri, *args, options=told, **kwargs)
+
+    show.result(_visit(settings, call), options.json)
     return 0
 
 
@@ -143,7 +158,7 @@ def _submit(settings: Settings, options: argparse.Namespace) -> int:
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
     asked = {"state": options.state, "uri": options.uri, "limit": options.limit}
-    given = {name: value for name, value in asked.items() if value}
+    given = {name: value for name, value in asked.items() if value is not None}
     found = _visit(settings, _calling("taskbus.job.list", **given))
     show.as_json(found) if options.json else show.jobs(found)
     return 0
@@ -173,7 +188,7 @@ def _logs(settings: Settings, options: argparse.Namespace) -> int:  # noqa: C901
             for event in events:
                 after = event["seq"]
                 write(event)
-            if len(events) < _FOLLOW_PAGE:
+            if not events:
                 return after
 
     async def follow(session: Any) -> None:
@@ -227,26 +242,22 @@ def _worker(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _calling(uri: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+    """What ``_visit`` runs to make one call."""
+
+    async def call(session: Any) -> Any:
+        return await session.call(uri, *args, **kwargs)
+
+    return call
+
+
 def _visit(settings: Settings, work: Callable[[Any], Any]) -> Any:
-    """``visit_bus``, with errors that are answers raised as CallFailed."""
     from autobahn.wamp.exception import ApplicationError
 
     try:
         return visit_bus(settings, work)
     except ApplicationError as error:
         raise CallFailed(error) from None
-
-
-def _calling(uri: str, *args: Any, on_progress: Any = None, **kwargs: Any) -> Callable[[Any], Any]:
-    """What ``_visit`` runs to make one call."""
-
-    async def call(session: Any) -> Any:
-        from autobahn.wamp.types import CallOptions
-
-        options = CallOptions(on_progress=on_progress) if on_progress else None
-        return await session.call(uri, *args, options=options, **kwargs)
-
-    return call
 
 
 class CallFailed(TaskbusError):
@@ -270,14 +281,17 @@ def _arguments(options: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
         if not equals or not name.isidentifier():
             raise InvalidArgument("--keyword", pair, "not NAME=VALUE", "write --keyword size=3")
         kwargs[name] = _value(value)
-    return [_value(text) for text in options.args], kwargs
+    args = [_value(text) for text in options.args]
+    check_field("args", args)
+    check_field("kwargs", kwargs)
+    return args, kwargs
 
 
 def _value(text: str) -> Any:
     """JSON where it is JSON, else the text itself: 3, true, [1], hello."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

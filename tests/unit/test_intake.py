@@ -88,7 +88,7 @@ def test_a_delay_schedules() -> None:
 def test_what_is_wrong_is_named(field: str, value: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
         prepared(**{field: value})
-    assert caught.value.about["field"] == field
+    assert caught.value.about["field"].startswith(field)
     assert caught.value.about["remedy"]
 
 

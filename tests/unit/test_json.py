@@ -44,14 +44,19 @@ def deep() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, b"x", {1, 2}, object(), {(1, 2): 3}, {"a": [1j]}], ids=repr
+    ("value", "where"),
+    [
+        *((value, "args") for value in (math.nan, math.inf, b"x", {1, 2}, object(), {(1, 2): 3})),
+        ({"a": [1j]}, "args.a[0]"),
+    ],
+    ids=repr,
 )
-def test_what_json_cannot_carry(value: Any) -> None:
+def test_what_json_cannot_carry(value: Any, where: str) -> None:
     with pytest.raises((TypeError, ValueError)):
         dump(value)
     with pytest.raises(InvalidArgument) as caught:
         dump_field("args", value)
-    assert caught.value.about["field"] == "args"
+    assert caught.value.about["field"] == where
 
 
 @pytest.mark.parametrize("make", [self_containing, deep])

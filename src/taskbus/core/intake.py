@@ -8,7 +8,7 @@ from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument, QueueUnavailable
 from taskbus.model.identity import new_job_id
 from taskbus.model.job import Event, Job, State, born
-from taskbus.model.json import dump_field
+from taskbus.model.json import dump, dump_field
 from taskbus.model.options import check_delay, check_priority, check_retries, check_timeout
 from taskbus.model.uri import check_uri
 from taskbus.port.bell import Bell
@@ -62,7 +62,7 @@ def prepare(
         retries=_chosen(request, "retries", check_retries, entry.retries),
         args=dump_field("args", args or []),
         kwargs=dump_field("kwargs", kwargs or {}),
-        details=dump_field("details", details),
+        details=dump(details),
         created=now,
         due=now + delay,
         seq=1,

@@ -9,9 +9,10 @@ from typing import Any
 
 from taskbus.model.errors import InvalidResult, TaskFailure
 from taskbus.model.json import dump, load
+from taskbus.model.portable import LARGEST_RESULT as LARGEST_ANSWER
 from taskbus.model.task import TaskInput, TaskResult
 
-LARGEST_ANSWER = 16 * 1024 * 1024
+__all__ = ["LARGEST_ANSWER", "answer", "request"]
 
 
 def request(task: TaskInput) -> bytes:

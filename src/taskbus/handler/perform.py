@@ -1,16 +1,18 @@
 """Run a handler and say how it ended, always as JSON: what a child reports, a caller reads."""
 
-import json
 import signal
 import traceback
 from typing import Any, NamedTuple
 
 from taskbus.handler import Handler
-from taskbus.model.errors import InvalidResult, TaskbusError, TaskFailure
-from taskbus.model.json import dump
+from taskbus.model.errors import TaskbusError, TaskFailure, shown
+from taskbus.model.json import dump, dump_result
+from taskbus.model.portable import RESERVED_KEYWORDS, is_portable, portable_text
 from taskbus.model.task import TaskInput
+from taskbus.model.uri import is_loose_uri
 
-_LONGEST_TRACE = 8000
+_LONGEST_TEXT = 8000
+_LONGEST_FAILURE = 65536
 
 
 class Outcome(NamedTuple):
@@ -24,13 +26,8 @@ def perform(handler: Handler, task: TaskInput) -> Outcome:
     """Run the task; whatever it raises becomes a failed outcome."""
     try:
         result = handler(task)
-        try:
-            return Outcome(True, dump({"args": result.args, "kwargs": result.kwargs}))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidResult(
-                f"the result is not JSON: {error}", remedy="return JSON values"
-            ) from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - its own words are the outcome
+        return Outcome(True, dump_result(result.args, result.kwargs))
+    except BaseException as error:  # noqa: BLE001 - its own words are the outcome
         return Outcome(False, failure_text(error))
 
 
@@ -43,18 +40,38 @@ def signal_name(number: int) -> str:
 
 
 def failure_text(error: BaseException) -> str:
-    """An error as JSON text; what JSON cannot carry is shown as text."""
-    return json.dumps(failure(error), separators=(",", ":"), default=repr)
+    """An error as JSON text; what cannot be sent is shown as text."""
+    told = failure(error)
+    text = dump(told)
+    if len(text) > _LONGEST_FAILURE:
+        text = dump(told | {"about": {key: shown(value) for key, value in told["about"].items()}})
+    return text
+
+
+def _keyword(name: str) -> str:
+    """A name under which an error can carry something."""
+    taken = name == "error" or name in RESERVED_KEYWORDS
+    return f"{name}_" if taken else portable_text(name)
 
 
 def failure(error: BaseException) -> dict[str, Any]:
     """An error as JSON: ``{"error": uri, "message": str, "about": {...}, "traceback": str}``."""
     if isinstance(error, TaskbusError):
-        told: dict[str, Any] = {"error": error.uri, "message": error.message}
+        uri, message = error.uri, str(error.message)
         about: dict[str, Any] = error.about
     else:
-        told = {"error": TaskFailure.uri, "message": f"{type(error).__name__}: {error}"}
+        uri, message = TaskFailure.uri, f"{type(error).__name__}: {error}"
         about = {"type": type(error).__name__}
-    trace = about.get("traceback") or "".join(traceback.format_exception(error))
-    about = {key: value for key, value in about.items() if key != "traceback"}
-    return told | {"about": about, "traceback": trace[-_LONGEST_TRACE:]}
+    trace = str(about.get("traceback") or "".join(traceback.format_exception(error)))
+    if not is_loose_uri(uri):
+        uri, about = TaskFailure.uri, about | {"error_uri": uri}
+    return {
+        "error": uri,
+        "message": portable_text(message[:_LONGEST_TEXT]),
+        "about": {
+            _keyword(key): value if is_portable(value) else shown(value)
+            for key, value in about.items()
+            if key != "traceback"
+        },
+        "traceback": portable_text(trace[-_LONGEST_TEXT:]),
+    }

@@ -81,6 +81,11 @@ class ApiMap:
         return sorted(found)
 
 
+def longest_call(entries: Iterable[Entry]) -> float:
+    """The longest timeout of those that backends run themselves, in seconds."""
+    return max((one.timeout for one in entries if one.mode == "foreground"), default=0.0)
+
+
 def parse_api_map(text: str, file: str) -> ApiMap:
     """The map in a TOML text; raises ConfigError naming ``file`` and the line."""
     toml = LocatedToml(text, file)

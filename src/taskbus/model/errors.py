@@ -6,6 +6,8 @@ An error that a caller caused says which field, which value and what to do inste
 
 from typing import Any
 
+from taskbus.model.portable import is_portable, portable_text
+
 _SHOWN = 200
 
 
@@ -19,7 +21,7 @@ class TaskbusError(Exception):
         self.message = message
         self.about = {key: value for key, value in about.items() if value is not None}
         if "value" in self.about:
-            self.about["value"] = _shown(self.about["value"])
+            self.about["value"] = shown(self.about["value"])
 
     def __str__(self) -> str:
         remedy = self.about.get("remedy")
@@ -33,7 +35,7 @@ class InvalidArgument(TaskbusError):
 
     def __init__(self, field: str, value: Any, problem: str, remedy: str) -> None:
         super().__init__(
-            f"{field}: {problem} (got {_shown(value)!r})", field=field, value=value, remedy=remedy
+            f"{field}: {problem} (got {shown(value)!r})", field=field, value=value, remedy=remedy
         )
 
 
@@ -87,7 +89,7 @@ class TaskFailure(TaskbusError):
 
 
 class InvalidResult(TaskFailure):
-    """A task returned something that JSON cannot carry."""
+    """A task returned something that cannot be sent (``taskbus.model.portable``)."""
 
     uri = "taskbus.error.invalid_result"
 
@@ -128,18 +130,33 @@ class QueueUnavailable(TaskbusError):
     uri = "taskbus.error.queue_unavailable"
 
 
+class Stopped(TaskbusError):
+    """The program that had the call was stopped, and could not wait for its end."""
+
+    uri = "taskbus.error.stopped"
+
+
+class Unsendable(TaskbusError):
+    """An answer that the router does not carry."""
+
+    uri = "taskbus.error.unsendable"
+
+
 class WaitTimeout(TaskbusError):
     """The job had not finished when the caller's waiting time was over; the job goes on."""
 
     uri = "taskbus.error.wait_timeout"
 
 
-def _shown(value: Any) -> Any:
-    """A value short enough for a message; long ones keep their start."""
-    if isinstance(value, (int, float, bool)) or value is None:
+def shown(value: Any) -> Any:
+    """A value short enough for a message, as every door carries it; a long one keeps its start."""
+    if isinstance(value, (int, float, bool)) and is_portable(value):
+        return value
+    if value is None:
         return value
     try:
         text = value if isinstance(value, str) else repr(value)
-    except RecursionError:
-        text = f"a {type(value).__name__} nested too deeply"
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    except Exception:  # noqa: BLE001 - it has no end, or is not ours
+        text = f"a {type(value).__name__} that cannot be shown"
+    start = portable_text(text[:_SHOWN])
+    return start if len(text) <= _SHOWN else start + "..."

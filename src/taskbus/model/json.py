@@ -4,7 +4,8 @@ import json
 from json import decoder, encoder, scanner
 from typing import Any
 
-from taskbus.model.errors import InvalidArgument
+from taskbus.model.errors import InvalidArgument, InvalidResult
+from taskbus.model.portable import LARGEST_RESULT, RESERVED_KEYWORDS, Flaw, flaw
 
 
 def _refuse(value: Any) -> Any:
@@ -22,7 +23,7 @@ load = json.loads
 
 
 def dump(value: Any) -> str:
-    """The JSON text; raises TypeError or ValueError for what JSON cannot carry."""
+    """The JSON text of what the bus made itself; raises TypeError or ValueError for no JSON."""
     return "".join(_encode(value, 0))
 
 
@@ -31,9 +32,40 @@ def load_own(text: str) -> Any:
     return _scan(text, 0)[0]
 
 
+def check_field(field: str, value: Any) -> None:
+    """Raises InvalidArgument where a field of a request cannot be carried further."""
+    if found := flaw(field, value):
+        raise InvalidArgument(found.place, found.value, found.problem, found.remedy)
+
+
 def dump_field(field: str, value: Any) -> str:
     """The JSON text of a field of a request, or InvalidArgument."""
-    try:
-        return dump(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(field, value, f"not JSON: {error}", "send JSON values") from None
+    check_field(field, value)
+    return dump(value)
+
+
+def _reserved(kwargs: Any) -> Flaw | None:
+    for name in RESERVED_KEYWORDS & kwargs.keys():
+        problem = "a keyword that WAMP clients keep for themselves"
+        return Flaw(f"kwargs.{name}", kwargs[name], problem, "choose another name")
+    return None
+
+
+def dump_result(args: Any, kwargs: Any) -> str:
+    """A task's result as JSON text, ``{"args": [...], "kwargs": {...}}``, or InvalidResult."""
+    if found := flaw("args", args) or flaw("kwargs", kwargs) or _reserved(kwargs):
+        raise InvalidResult(
+            f"the result's {found.place}: {found.problem}",
+            field=found.place,
+            value=found.value,
+            remedy=found.remedy,
+        )
+    result = {"args": args, "kwargs": kwargs}
+    text = dump(result)
+    # Escapes make the text longer than what is sent.
+    if len(text) > LARGEST_RESULT < len(json.dumps(result, ensure_ascii=False).encode()):
+        raise InvalidResult(
+            f"the result is larger than {LARGEST_RESULT} bytes of JSON",
+            remedy="store it elsewhere and return where it is",
+        )
+    return text

@@ -3,6 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from taskbus.model.portable import portable_text
+
+_LONGEST_MESSAGE = 1000
+
 
 def _silent(_value: float, _message: str) -> None:
     return None
@@ -33,8 +37,11 @@ class TaskInput:
         self._progress = progress
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Tell whoever watches how far the task is: ``fraction`` from 0.0 to 1.0."""
-        self._progress(min(1.0, max(0.0, float(fraction))), message)
+        """Tell whoever watches how far the task is: ``fraction`` from 0.0 to 1.0; a long message
+        keeps its start.
+        """
+        told = portable_text(str(message)[:_LONGEST_MESSAGE])
+        self._progress(min(1.0, max(0.0, float(fraction))), told)
 
 
 class TaskResult:
@@ -42,7 +49,7 @@ class TaskResult:
 
     __slots__ = ("args", "kwargs")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         self.args = list(args)
         self.kwargs = kwargs
 

@@ -3,9 +3,12 @@
 import re
 
 from taskbus.model.errors import InvalidArgument
+from taskbus.model.portable import is_portable
 
 # WAMP's strict URI rule (specification, "Strict URI Check"), without empty components.
 _STRICT = re.compile(r"[0-9a-z_]+(\.[0-9a-z_]+)+")
+# The router's own rule.
+_LOOSE = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
 _LONGEST = 255
 
 RESERVED = ("wamp", "taskbus", "crossbar")
@@ -20,6 +23,16 @@ def check_uri(text: object, field: str = "uri") -> str:
         text,
         "not a WAMP URI",
         "use two or more components of a-z, 0-9 and _, joined by dots, at most 255 characters",
+    )
+
+
+def is_loose_uri(text: object) -> bool:
+    """Whether the router takes it for a URI at all; it ends the session of who sends another."""
+    return (
+        isinstance(text, str)
+        and len(text) <= _LONGEST
+        and is_portable(text)
+        and _LOOSE.fullmatch(text) is not None
     )
 
 

@@ -13,6 +13,7 @@ from taskbus.handler.perform import Outcome, failure_text, signal_name
 from taskbus.model.errors import TaskKilled, TaskTimeout
 from taskbus.model.job import Job
 from taskbus.model.json import dump, load
+from taskbus.model.portable import is_portable
 from taskbus.worker.channel import (
     FAILURE,
     PROGRESS,
@@ -188,7 +189,9 @@ def _given(job: Job, pattern: str) -> bytes:
 
 
 class _Output:
-    """What the child wrote, in chunks of JSON: text where it is UTF-8, base64 where it is not."""
+    """What the child wrote, in chunks of JSON: text where it is UTF-8, base64 where it is not, or
+    begins with NUL.
+    """
 
     def __init__(self) -> None:
         self._chunks: list[tuple[str, bytes]] = []
@@ -227,7 +230,12 @@ class _Output:
         decoder = self._decoders[stream]
         held = decoder.getstate()[0]
         try:
-            return {"stream": stream, "text": decoder.decode(data)}
+            text = decoder.decode(data)
         except UnicodeDecodeError:
             decoder.reset()
-            return {"stream": stream, "base64": base64.b64encode(held + data).decode()}
+            raw = held + data
+        else:
+            if is_portable(text):
+                return {"stream": stream, "text": text}
+            raw = text.encode()
+        return {"stream": stream, "base64": base64.b64encode(raw).decode()}

@@ -44,13 +44,13 @@ def receive_job(fd: int) -> bytes | None:
 
 
 def _exactly(fd: int, size: int) -> bytes | None:
-    data = b""
+    data = bytearray()
     while len(data) < size:
         chunk = os.read(fd, size - len(data))
         if not chunk:
             return None
         data += chunk
-    return data
+    return bytes(data)
 
 
 def wait_readable(fds: Collection[int], seconds: float | None = None) -> list[int]:

@@ -1,0 +1,61 @@
+"""A WAMP caller that writes its messages itself: JSON, byte by byte, over RawSocket."""
+
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import PATIENCE
+from tests.support.router import REALM
+
+_MAGIC, _LONGEST_AND_JSON = 0x7F, 0xF1
+_HELLO, _CHALLENGE, _AUTHENTICATE, _WELCOME, _CALL, _RESULT = 1, 4, 5, 2, 48, 50
+
+
+class RawCaller:
+    """One session."""
+
+    def __init__(self, connection: socket.socket, authid: str, ticket: str) -> None:
+        self._connection = connection
+        self._request = 0
+        connection.sendall(bytes([_MAGIC, _LONGEST_AND_JSON, 0, 0]))
+        assert self._exactly(4)[0] == _MAGIC
+        hello = {"roles": {"caller": {}}, "authmethods": ["ticket"], "authid": authid}
+        assert self._ask(json.dumps([_HELLO, REALM, hello]))[0] == _CHALLENGE
+        assert self._ask(json.dumps([_AUTHENTICATE, ticket, {}]))[0] == _WELCOME
+
+    def call(self, uri: str, args: str = "[]", kwargs: str = "{}") -> tuple[bool, list[Any]]:
+        """Whether the call did well, and its positional and keyword results, or the error's URI,
+        args and kwargs. ``args`` and ``kwargs`` are JSON as it is sent.
+        """
+        self._request += 1
+        answer = self._ask(f'[{_CALL},{self._request},{{}},"{uri}",{args},{kwargs}]')
+        done = answer[0] == _RESULT
+        return done, answer[3 if done else 4 :]
+
+    def _ask(self, message: str) -> list[Any]:
+        body = message.encode()
+        self._connection.sendall(struct.pack("!I", len(body)) + body)
+        length = int.from_bytes(self._exactly(4)[1:], "big")
+        answer: list[Any] = json.loads(self._exactly(length))
+        return answer
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            chunk = self._connection.recv(size - len(data))
+            assert chunk, "the router closed the connection"
+            data += chunk
+        return bytes(data)
+
+
+@contextmanager
+def raw_caller(router_socket: Path, authid: str, ticket: str) -> Iterator[RawCaller]:
+    """A session of this principal."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(str(router_socket))
+        yield RawCaller(connection, authid, ticket)
