@@ -88,6 +88,7 @@ def _write_site(
             "http_port": settings.http_port,
             "web_dir": str(settings.web),
             "router_socket": str(settings.router_socket),
+            "router_python": str(settings.router_config.parent),
             "notify_topic": settings.notify_topic,
             "bridge_key": key,
             "bridge_secret": secret,

@@ -7,13 +7,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from taskbus.model.apimap import ApiMap, parse_api_map
+from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.errors import ConfigError, TaskFailure
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Settings, parse_settings
 from taskbus.port.store import Store
+
+if TYPE_CHECKING:
+    from taskbus.edge.program import Service
+
+# Less than what supervisord adds to the longest call.
+_GRACE_SECONDS = 5.0
 
 
 def read_settings(file: Path) -> Settings:
@@ -126,7 +132,8 @@ def run_backend(settings: Settings, namespace: str) -> None:
         threads=settings.backend_threads,
         on_serving=lambda count: presence.hold(uris=count),
     )
-    _serve_component(settings, "backend", backend.join, presence.drop)
+    patience = longest_call(api.below(namespace)) + _GRACE_SECONDS
+    _serve(settings, "backend", backend, presence.drop, patience)
 
 
 def run_control(settings: Settings) -> None:
@@ -164,28 +171,25 @@ def run_control(settings: Settings) -> None:
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)
     run_chores(Chores(store, queue, time.time))
 
-    def leave() -> None:
-        control.leave()
-        presence.drop()
-
-    _serve_component(settings, "control", control.join, leave)
+    _serve(settings, "control", control, presence.drop, _GRACE_SECONDS)
 
 
-def _serve_component(
+def _serve(
     settings: Settings,
     principal: str,
-    join: Callable[..., object],
-    leave: Callable[[], None],
+    service: "Service",
+    on_gone: Callable[[], None],
+    patience: float,
 ) -> None:
     from twisted.internet import reactor as installed
 
-    from taskbus.edge.session import connect
+    from taskbus.edge.program import Program
 
-    reactor: Any = installed
     ticket = read_text(settings.secrets / principal).strip()
-    component = connect(settings.router_socket, principal, ticket, join, leave)
-    component.start(reactor)
-    reactor.run()
+    program = Program(
+        installed, settings.router_socket, (principal, ticket), service, on_gone, patience
+    )
+    program.run()
 
 
 def start_logging(level: int = logging.INFO) -> None:

@@ -72,8 +72,8 @@ def jobs(folder: Path, gate: Gate) -> Iterator[Jobs]:
     api = prepare_site(settings)
     with running_beanstalkd(settings.run), closing(SqlStore(settings.database)) as store:
         queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
-        with closing(queue):
-            yield Jobs(site, api, store, Intake(store, queue, Doorbell(settings.doorbell)))
+        with closing(queue), closing(Doorbell(settings.doorbell)) as bell:
+            yield Jobs(site, api, store, Intake(store, queue, bell))
 
 
 def test_it_runs_one_job_and_leaves_the_next_in_the_queue(jobs: Jobs) -> None:

@@ -1,25 +1,20 @@
 """The router's configuration: who may do what, proved on a real node."""
 
-import base64
-import hashlib
-import hmac
 import http.client
 import json
 import queue
 import socket
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from autobahn.wamp.exception import ApplicationError
 
 from taskbus.site.router import TemplateError, render_node
+from tests.support.bridge import post
 from tests.support.router import (
-    BRIDGE_KEY,
-    BRIDGE_SECRET,
     NOTIFY_TOPIC,
     REPOSITORY,
     Router,
@@ -322,39 +317,6 @@ def test_only_sound_requests_get_through(
 ) -> None:
     body = {"procedure": ECHO, "topic": "com.example.shop.sold"}
     assert post(router, path, body, **changes)[0] == status
-
-
-def post(
-    router: Router,
-    path: str,
-    request: Any,
-    *,
-    secret: str = BRIDGE_SECRET,
-    age: timedelta = timedelta(0),
-    body: bytes | None = None,
-    content_type: str = "application/json",
-    **fields: str | None,
-) -> tuple[int, Any]:
-    """The bridge's status and answer; a field of None is left out."""
-    body = json.dumps(request).encode() if body is None else body
-    moment = datetime.now(UTC) - age
-    signed = {
-        "key": BRIDGE_KEY,
-        "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "seq": "1",
-        "nonce": "1",
-    } | {name: value for name, value in fields.items() if value is not None}
-    parts = [signed[name].encode() for name in ("key", "timestamp", "seq", "nonce")]
-    digest = hmac.digest(secret.encode(), b"".join(parts) + body, hashlib.sha256)
-    signed["signature"] = base64.urlsafe_b64encode(digest).decode()
-    query = urlencode({name: signed[name] for name in signed if fields.get(name, "") is not None})
-    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=10)
-    try:
-        connection.request("POST", f"{path}?{query}", body, {"Content-Type": content_type})
-        response = connection.getresponse()
-        return response.status, json.load(response)
-    finally:
-        connection.close()
 
 
 # --- what the bus builds on ----------------------------------------------------------------------

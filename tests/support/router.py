@@ -113,6 +113,7 @@ def write_config(folder: Path, port: int, namespaces: Sequence[str] = NAMESPACES
         "http_port": port,
         "web_dir": str(REPOSITORY / "crossbar/web"),
         "router_socket": str(folder / "router.sock"),
+        "router_python": str(REPOSITORY / "crossbar"),
         "notify_topic": NOTIFY_TOPIC,
         "bridge_key": BRIDGE_KEY,
         "bridge_secret": BRIDGE_SECRET,
@@ -238,6 +239,7 @@ class _Session(ApplicationSession):
         self.disconnect()
 
     def onDisconnect(self) -> None:
+        super().onDisconnect()  # Calls that wait for an answer hear that none will come.
         if not self.ready.called:
             self.ready.errback(ConnectionError("the router closed the connection"))
         self.closed.callback(None)

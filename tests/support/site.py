@@ -61,10 +61,19 @@ class Site:
         program = REPOSITORY / ".venv/bin/supervisorctl"
         return _run(*self.within, program, "-c", self.var / "supervisord.conf", *arguments)
 
+    def ticket(self, principal: str) -> str:
+        """What this principal joins with."""
+        return (self.var / "secrets" / principal).read_text().strip()
+
+    def bridge_secret(self) -> dict[str, Any]:
+        """What signs calls over HTTP: ``key`` and ``secret``."""
+        lines = self.ticket("bridge").split("\n")
+        return dict(line.split("=", 1) for line in lines)
+
     @contextmanager
     def joined(self, principal: str = "operator") -> Iterator[Session]:
         """A WAMP session with the site's own secret."""
-        ticket = (self.var / "secrets" / principal).read_text().strip()
+        ticket = self.ticket(principal)
         via: Via = "websocket" if principal == "browser" else "socket"
         # Where it is, is all that a session wants to know of a router.
         with joined(cast("Router", self), principal, ticket, via) as session:
@@ -189,9 +198,11 @@ config = "{REPOSITORY}/supervisor/taskbus.conf"
 
 
 def _run(*command: object) -> Done:
+    """What it starts can import the tests' tasks."""
     return subprocess.run(
         [str(word) for word in command],
         capture_output=True, text=True, check=False, timeout=_COMMAND_SECONDS,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
 
 

@@ -21,6 +21,28 @@ class Echo:
         return TaskResult(task.uri, *task.args, details=task.details, **task.kwargs)
 
 
+def evaluate(expression: str, *, task: TaskInput) -> Any:
+    """The value of a Python expression: what arguments cannot carry, a result can try to."""
+
+    def fail(message: str, **about: Any) -> None:
+        raise TaskFailure(message, **about)
+
+    def say(message: str, output: bytes) -> None:
+        task.progress(0.5, message)
+        os.write(1, output)
+
+    names = {"fail": fail, "say": say, "nested": nested, "TaskResult": TaskResult}
+    return eval(expression, names)  # noqa: S307
+
+
+def nested(levels: int) -> list[Any]:
+    """Lists in one another."""
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
 class Counting:
     """How often this object has run."""
 
@@ -186,6 +208,14 @@ def with_grandchild(then: str = "hang") -> int:
 def with_flood(escape: bool) -> None:
     """Return while another process goes on writing to our stdout for ever."""
     subprocess.Popen(["yes"], start_new_session=escape)
+
+
+def steps(go_on: str, *messages: str, task: TaskInput) -> int:
+    """Tell each message, and then wait until somebody writes to the FIFO."""
+    for number, message in enumerate(messages, 1):
+        task.progress(number / len(messages), message)
+        read_file(go_on)
+    return len(messages)
 
 
 def read_file(path: str) -> str:

@@ -21,6 +21,10 @@ class Doorbell:
             # Nobody listens, or enough rings wait already: the listener looks by itself.
             pass
 
+    def close(self) -> None:
+        """Ring no more."""
+        self._sock.close()
+
 
 class Door:
     """The reader's end: wait for a ring."""

@@ -28,7 +28,10 @@ class ProcessLiveness:
 
 
 class Presence:
-    """A lock that a process holds while it is ready: it ends with the process, however it dies."""
+    """A lock that a process holds while it is ready: it ends with the process, however it dies.
+
+    Of several processes under one name, one holds it.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / f"{name}.ready"
@@ -39,10 +42,17 @@ class Presence:
         """Say ready, with facts for whoever looks."""
         if self._fd is not None and about == self._about:
             return
-        self._about = about
         if self._fd is None:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                return
+            # Waits only for those who look.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._fd = fd
+        self._about = about
         text = json.dumps({"pid": os.getpid(), **about}).encode()
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text, 0)

@@ -11,6 +11,7 @@ from twisted.python.threadpool import ThreadPool
 
 from taskbus.core.intake import prepare
 from taskbus.edge.batch import Batch
+from taskbus.edge.calls import Calls
 from taskbus.edge.session import (
     DETAILS,
     answer,
@@ -23,7 +24,8 @@ from taskbus.edge.session import (
 from taskbus.handler import Handler, build
 from taskbus.handler.perform import Outcome, failure_text, perform
 from taskbus.model.apimap import ApiMap, Entry
-from taskbus.model.errors import TaskTimeout
+from taskbus.model.errors import InvalidArgument, TaskTimeout
+from taskbus.model.json import check_field
 from taskbus.model.task import TaskInput
 from taskbus.port.clock import Clock
 
@@ -53,16 +55,31 @@ class Backend:
         self._on_serving = on_serving
         self._entries = api.below(namespace)
         self._handlers = _handlers(self._entries)
+        self.calls = Calls(reactor)
         self._pool = ThreadPool(0, threads, "foreground")
         reactor.callWhenRunning(self._pool.start)
-        reactor.addSystemEventTrigger("during", "shutdown", self._pool.stop)
 
     @inlineCallbacks
     def join(self, session: Session) -> Any:
         """Register everything on a new session."""
-        yield register_all(session, {one.pattern: self._endpoint(one) for one in self._entries})
+        endpoints = {one.pattern: self.calls.watch(self._endpoint(one)) for one in self._entries}
+        registrations = yield register_all(session, endpoints)
         self._on_serving(len(self._entries))
         log.info("serving %d URIs", len(self._entries))
+        return registrations
+
+    def leave(self) -> None:
+        """See Service."""
+
+    def retire(self) -> None:
+        """See Service. Every call here has a timeout of its own."""
+
+    def close(self) -> bool:
+        """See Service. A Python thread cannot be stopped."""
+        if self._pool.working:
+            return False
+        self._pool.stop()
+        return True
 
     def _endpoint(self, entry: Entry) -> Callable[..., Any]:
         call = self._queue if entry.mode == "background" else self._run
@@ -97,6 +114,11 @@ class Backend:
         self, entry: Entry, uri: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], details: Any
     ) -> Any:
         """Foreground: the task's result or its error."""
+        try:
+            check_field("args", args)
+            check_field("kwargs", kwargs)
+        except InvalidArgument as wrong:
+            raise application_error(wrong) from wrong
         task = TaskInput(uri, args, kwargs, caller(details), self._progress(details))
         handler = self._handlers[entry.pattern]
         outcome = yield self._in_time(entry.timeout, handler, task)

@@ -1,5 +1,6 @@
 """Group commit: submissions that arrive together share one commit of the store."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -10,6 +11,8 @@ from twisted.internet.task import LoopingCall
 
 from taskbus.core.intake import Intake, Submission
 from taskbus.model.errors import TaskbusError
+
+log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
 # While a small commit's answers travel through the router, the next commit is under way; with all
@@ -86,9 +89,14 @@ class Batch:
 
     def _do_work(self) -> None:
         while work := self._work.get():
-            work()
+            try:
+                work()
+            except Exception:
+                # Without this thread no later call would be answered.
+                log.exception("unexpected error, going on")
 
     def _stop(self) -> None:
+        self._work.put(self._flush)
         self._work.put(None)
         if self._thread.is_alive():
             self._thread.join()

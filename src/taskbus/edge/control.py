@@ -14,6 +14,7 @@ from taskbus.core.chores import Chores
 from taskbus.core.intake import Submission, prepare
 from taskbus.core.relay import Relay
 from taskbus.edge.batch import Batch
+from taskbus.edge.calls import Calls
 from taskbus.edge.session import (
     DETAILS,
     answer,
@@ -27,12 +28,14 @@ from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import (
     InvalidArgument,
     JobNotFound,
+    Stopped,
     TaskbusError,
     WaitTimeout,
 )
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import FINAL, Event, Job, State
 from taskbus.model.json import load
+from taskbus.model.uri import is_loose_uri
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
 from taskbus.port.store import Entry, Store
@@ -41,6 +44,8 @@ log = logging.getLogger(__name__)
 
 MOST_IN_ONE_CALL = 10_000
 _MOST_LISTED = 1000
+_LARGEST_PAGE = 4_000_000
+_STATES = tuple(State)
 _LONGEST_WAIT = 24 * 3600.0
 _LOOK_SECONDS = 1.0
 _CATCH_UP_SECONDS = 5.0
@@ -60,6 +65,7 @@ class Control:
         notify_topic: str,
         on_serving: Callable[[int], None],
     ) -> None:
+        self.calls = Calls(reactor)
         self._reactor = reactor
         self._api = api
         self._store = store
@@ -68,6 +74,7 @@ class Control:
         self._clock = clock
         self._on_serving = on_serving
         self._watchers = Watchers()
+        self._waits: set[Deferred[None]] = set()
         self._topics = Topics(notify_topic, self._catch_up)
         self._watcher_came = threading.Event()
 
@@ -84,20 +91,33 @@ class Control:
             "taskbus.job.wait": self.wait,
             "taskbus.bus.status": self.status,
         }
-        yield register_all(session, {uri: _endpoint(call) for uri, call in endpoints.items()})
+        registrations = yield register_all(
+            session, {uri: self.calls.watch(_endpoint(call)) for uri, call in endpoints.items()}
+        )
         self._on_serving(len(endpoints))
         log.info("serving %d URIs", len(endpoints))
+        return registrations
 
     def leave(self) -> None:
-        """The session is gone."""
+        """See Service. Who waited cannot be reached any more."""
         self._topics.attach(None)
+        # Not at once: the session is about to close, and does not yet take answers in silence.
+        self._reactor.callLater(0, self._end_waits)
 
-    def submit(self, details: Any, *args: Any, **kwargs: Any) -> Any:
+    def retire(self) -> None:
+        """See Service."""
+        self._end_waits()
+
+    def close(self) -> bool:
+        """See Service."""
+        return True
+
+    def submit(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``submit(uri, args=[], kwargs={}, priority=, delay=, timeout=, retries=)`` -> job id."""
-        request = _named(("uri", "args", "kwargs"), args, kwargs)
+        request = _named(("uri", "args", "kwargs"), args, kwargs, is_complete=False)
         return self._accept([request], details).addCallback(lambda ids: ids[0])
 
-    def submit_many(self, details: Any, *args: Any, **kwargs: Any) -> Any:
+    def submit_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``submit_many([{"uri": ..., "args": [...], ...}, ...])`` -> job ids, all or none."""
         jobs = _named(("jobs",), args, kwargs).get("jobs")
         if not isinstance(jobs, (list, tuple)) or len(jobs) > MOST_IN_ONE_CALL:
@@ -106,11 +126,12 @@ class Control:
             )
         return self._accept(jobs, details)
 
-    def get(self, _details: Any, *args: Any, **kwargs: Any) -> Any:
+    def get(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``get(job)`` -> everything known of it."""
-        return deferToThread(self._get, _job_id(args, kwargs))
+        request = _named(("job",), args, kwargs)
+        return deferToThread(self._get, _job_id(request))
 
-    def list(self, _details: Any, *args: Any, **kwargs: Any) -> Any:
+    def list(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``list(state=, uri=, before=, limit=100)`` -> jobs, newest first.
 
         ``state``: one state or a list of them; ``uri`` may end in ``.*``; ``before``: the id of
@@ -118,39 +139,43 @@ class Control:
         """
         request = _named(("state", "uri", "before", "limit"), args, kwargs)
         states = _states(request.get("state"))
-        uri, before = request.get("uri") or "", request.get("before") or ""
-        if not isinstance(uri, str):
-            raise InvalidArgument("uri", uri, "not a URI", "send a text, which may end in .*")
-        if before and not is_job_id(before):
+        uri, before = request.get("uri"), request.get("before")
+        if uri is not None and not (isinstance(uri, str) and is_loose_uri(uri.removesuffix(".*"))):
+            raise InvalidArgument("uri", uri, "not a URI", "send com.example.some.uri or com.x.*")
+        if before is not None and not is_job_id(before):
             raise InvalidArgument("before", before, "not a job id", "send the last id you have")
-        limit = _whole("limit", request.get("limit", 100), 1, _MOST_LISTED)
+        limit = _whole(request, "limit", 1, _MOST_LISTED, 100)
 
         def read() -> Any:
-            return [_summary(job) for job in self._store.jobs(states, uri, before, limit)]
+            found = self._store.jobs(states, uri or "", before or "", limit)
+            return [_summary(job) for job in found]
 
         return deferToThread(read)
 
-    def events(self, _details: Any, *args: Any, **kwargs: Any) -> Any:
-        """``events(job, after=0, limit=1000)`` -> the job's journal from ``seq > after``."""
+    def events(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``events(job, after=0, limit=1000)`` -> the job's journal from ``seq > after``.
+
+        Large events make a page shorter; after the last event it is empty.
+        """
         request = _named(("job", "after", "limit"), args, kwargs)
-        job = _job_id((), {"job": request.get("job")})
-        after = _whole("after", request.get("after", 0), 0, 2**31)
-        limit = _whole("limit", request.get("limit", _MOST_LISTED), 1, _MOST_LISTED)
+        job = _job_id(request)
+        after = _whole(request, "after", 0, 2**31, 0)
+        limit = _whole(request, "limit", 1, _MOST_LISTED, _MOST_LISTED)
 
         def read() -> Any:
             self._existing(job)
-            return [told(event) for event in self._store.events(job, after, limit)]
+            return [told(event) for event in _page(self._store.events(job, after, limit))]
 
         return deferToThread(read)
 
     @inlineCallbacks
-    def wait(self, details: Any, *args: Any, **kwargs: Any) -> Any:
+    def wait(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``wait(job, timeout=)`` -> the task's result or its error, as if it had been called.
 
         A caller that asks for progressive results gets the job's events as they happen.
         """
         request = _named(("job", "timeout"), args, kwargs)
-        job_id = _job_id((), {"job": request.get("job")})
+        job_id = _job_id(request)
         timeout = _wait_seconds(request.get("timeout"))
         ended = self._ended(job_id, timeout, details.progress)
         try:
@@ -165,8 +190,9 @@ class Control:
             return answer(result)
         raise refusal(job.error)
 
-    def status(self, _details: Any) -> Any:
+    def status(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``status()`` -> jobs in each state, and the queue's counts (None when it is down)."""
+        _named((), args, kwargs)
 
         def read() -> Any:
             try:
@@ -232,6 +258,7 @@ class Control:
                 progress(told(event))
 
         def over(result: Any) -> Any:
+            self._waits.discard(done)
             self._watchers.remove(job, watch)
             if timer.active():
                 timer.cancel()
@@ -246,8 +273,15 @@ class Control:
         timer = self._reactor.callLater(timeout, late)
         self._watchers.add(job, watch)
         self._watcher_came.set()
+        self._waits.add(done)
         done.addBoth(over)
         return done
+
+    def _end_waits(self) -> None:
+        for done in tuple(self._waits):
+            done.errback(
+                Stopped("the bus has stopped waiting; the job goes on", remedy="ask again")
+            )
 
     def _existing(self, job_id: str) -> Job:
         job = self._store.job(job_id)
@@ -357,34 +391,58 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _named(
-    names: tuple[str, ...], args: Sequence[Any], kwargs: Mapping[str, Any]
+    names: tuple[str, ...],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    is_complete: bool = True,
 ) -> dict[str, Any]:
-    """Positional arguments by their names, and the keyword arguments."""
+    """Positional arguments by their names, and the keyword arguments.
+
+    ``is_complete``: there are no others than ``names``.
+    """
+    known = ", ".join(names) or "none"
     if len(args) > len(names):
         raise InvalidArgument(
-            "args", list(args), "too many arguments", f"send {', '.join(names)}, others by name"
+            "args", list(args), "too many arguments", f"send {known}, others by name"
         )
-    return {**dict(zip(names, args, strict=False)), **kwargs}
+    request: dict[str, Any] = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name in request:
+            raise InvalidArgument(name, value, "sent twice", "send it by position or by name")
+        if is_complete and name not in names:
+            raise InvalidArgument(name, value, "unknown option", f"known: {known}")
+    return {**request, **kwargs}
 
 
-def _job_id(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    job = _named(("job",), args, kwargs).get("job")
+def _job_id(request: Mapping[str, Any]) -> str:
+    job = request.get("job")
     if not is_job_id(job):
         raise InvalidArgument("job", job, "not a job id", "send the id that submitting returned")
     return str(job)
 
 
+def _page(events: Sequence[Event]) -> list[Event]:
+    """Their start, as much as one answer may hold; at least one."""
+    size = 0
+    for count, event in enumerate(events):
+        size += len(event.data)
+        if size > _LARGEST_PAGE and count:
+            return list(events[:count])
+    return list(events)
+
+
 def _states(value: Any) -> list[State]:
-    names = [value] if isinstance(value, str) else value or []
-    try:
-        return [State(name) for name in names]
-    except (ValueError, TypeError):
+    names = [value] if isinstance(value, str) else [] if value is None else value
+    wrong = not isinstance(names, (list, tuple)) or not all(name in _STATES for name in names)
+    if wrong:
         raise InvalidArgument(
             "state", value, "not a state", f"use {', '.join(State)}, or a list of them"
-        ) from None
+        )
+    return [State(name) for name in names]
 
 
-def _whole(field: str, value: Any, least: int, most: int) -> int:
+def _whole(request: Mapping[str, Any], field: str, least: int, most: int, default: int) -> int:
+    value = default if request.get(field) is None else request[field]
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
     raise InvalidArgument(field, value, "out of range", f"use {least} to {most}")

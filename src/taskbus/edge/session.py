@@ -1,18 +1,18 @@
-"""Autobahn as the bus needs it: components that always come back, errors with the bus' URIs."""
+"""Autobahn as the bus needs it: every call is answered, errors have the bus' URIs."""
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
-from autobahn.twisted.component import Component
 from autobahn.twisted.wamp import Session
-from autobahn.wamp.exception import ApplicationError
-from autobahn.wamp.types import CallResult, RegisterOptions, SessionDetails
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from autobahn.wamp.message import Error, Invocation, Yield
+from autobahn.wamp.request import Registration
+from autobahn.wamp.types import CallResult, RegisterOptions
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, inlineCallbacks
 from twisted.python.failure import Failure
 
-from taskbus.model.errors import TaskbusError
+from taskbus.model.errors import TaskbusError, Unsendable, shown
 from taskbus.model.json import load
 
 log = logging.getLogger(__name__)
@@ -22,41 +22,6 @@ REALM = "realm1"
 DETAILS = "taskbus_call_details"
 
 Endpoint = Callable[..., Any]
-
-
-def connect(
-    router_socket: Path,
-    authid: str,
-    ticket: str,
-    on_join: Callable[[Session], Any],
-    on_leave: Callable[[], None],
-) -> Component:
-    """A component that stays: it joins again after every loss, for ever.
-
-    ``on_join`` makes the session useful and returns a Deferred; when that fails the session is
-    closed and made anew, since a backend with half its URIs is worse than none.
-    """
-    component = Component(
-        transports=[transport(str(router_socket))],
-        realm=REALM,
-        authentication={"ticket": {"authid": authid, "ticket": ticket}},
-    )
-
-    @component.on_join  # type: ignore[untyped-decorator]
-    def _(session: Session, _details: SessionDetails) -> Any:
-        def failed(failure: Failure) -> None:
-            log.error("joined, but cannot serve: %s", failure.getErrorMessage())
-            if session.is_attached():
-                session.leave()
-
-        return maybeDeferred(on_join, session).addErrback(failed)
-
-    @component.on_leave  # type: ignore[untyped-decorator]
-    @component.on_disconnect  # type: ignore[untyped-decorator]
-    def _(*_args: Any, **_kwargs: Any) -> None:
-        on_leave()
-
-    return component
 
 
 def transport(router_socket: str) -> dict[str, Any]:
@@ -75,20 +40,22 @@ def transport(router_socket: str) -> dict[str, Any]:
 
 @inlineCallbacks
 def register_all(session: Session, endpoints: Mapping[str, Endpoint]) -> Any:
-    """Register every URI, ``x.*`` as a prefix; fails when one of them fails.
+    """Register every URI, ``x.*`` as a prefix; the registrations. Fails when one of them fails.
 
     An older session of ours that the router still believes alive loses its registrations.
     """
-    waiting: list[Deferred[Any]] = []
+    waiting: list[Deferred[Registration]] = []
     for uri, endpoint in endpoints.items():
         prefix = uri.endswith(".*")
         options = RegisterOptions(
             match="prefix" if prefix else "exact", details_arg=DETAILS, force_reregister=True
         )
         waiting.append(session.register(endpoint, uri[:-1] if prefix else uri, options=options))
-    for ok, result in (yield DeferredList(waiting, consumeErrors=True)):
+    results = yield DeferredList(waiting, consumeErrors=True)
+    for ok, result in results:
         if not ok:
             result.raiseException()
+    return [registration for _, registration in results]
 
 
 def caller(details: Any) -> dict[str, Any]:
@@ -105,13 +72,16 @@ def caller(details: Any) -> dict[str, Any]:
 def answer(body: str) -> CallResult:
     """A result's JSON as the answer of a call."""
     result = load(body)
-    return CallResult(*result["args"], **result["kwargs"])
+    told = CallResult(*result["args"])
+    # Not as keywords: it would take some of them for its own.
+    told.kwresults = result["kwargs"]
+    return told
 
 
 def refusal(body: str) -> ApplicationError:
     """A failure's JSON (``taskbus.handler.perform.failure``) as the error of a call."""
     told = load(body)
-    return ApplicationError(told["error"], told["message"], **told["about"])
+    return _error(told["error"], told["message"], told["about"])
 
 
 def application_error(error: BaseException | None) -> ApplicationError:
@@ -119,7 +89,9 @@ def application_error(error: BaseException | None) -> ApplicationError:
     if isinstance(error, ApplicationError):
         return error
     if isinstance(error, TaskbusError):
-        return ApplicationError(error.uri, error.message, **error.about)
+        return _error(error.uri, error.message, error.about)
+    if isinstance(error, CancelledError):
+        return ApplicationError(ApplicationError.CANCELED, "the caller has gone, or canceled it")
     log.error("unexpected error in a call", exc_info=error)
     return ApplicationError(TaskbusError.uri, f"{type(error).__name__}: {error}")
 
@@ -127,3 +99,61 @@ def application_error(error: BaseException | None) -> ApplicationError:
 def refused(failure: Failure) -> NoReturn:
     """The same for a Deferred's errback."""
     raise application_error(failure.value) from failure.value
+
+
+def _error(uri: str, message: str, about: Mapping[str, Any]) -> ApplicationError:
+    error = ApplicationError(uri, message)
+    error.kwargs = dict(about)
+    return error
+
+
+class AnsweringSession(Session):
+    """A session that answers every call."""
+
+    def onOpen(self, transport: Any) -> None:
+        super().onOpen(_Answering(transport))
+
+    def onClose(self, wasClean: bool) -> None:
+        super().onClose(wasClean)
+        self._transport: Any = _Lost()
+
+
+class _Lost:
+    """In the place of a transport that is gone: an answer that comes too late goes nowhere."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def send(self, _message: Any) -> None:
+        log.info("the router was lost before a call was answered")
+
+
+class _Answering:
+    """A transport that sends an error in the place of an answer that it cannot send.
+
+    What is too large, or not to be serialized, would otherwise leave its caller waiting for ever.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def send(self, message: Any) -> None:
+        try:
+            self._transport.send(message)
+        except TransportLost:
+            raise
+        except Exception as error:
+            if not isinstance(message, (Yield, Error)):
+                raise
+            log.warning("an answer cannot be sent: %s", error)
+            if isinstance(message, Yield) and message.progress:
+                return
+            told = Unsendable(
+                f"the answer cannot be sent: {shown(str(error))}",
+                remedy="ask for less at once, or let the task return less",
+            )
+            reply = (Invocation.MESSAGE_TYPE, message.request, told.uri, [told.message], told.about)
+            self._transport.send(Error(*reply))

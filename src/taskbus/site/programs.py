@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from string import Template
 
-from taskbus.model.apimap import ApiMap
+from taskbus.model.apimap import ApiMap, longest_call
 from taskbus.model.settings import PROGRAMS, Settings
 
 _COMMON = """\
@@ -42,6 +42,7 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
         "taskbus": f"{taskbus} --settings {settings.file}",
         "worker_count": settings.worker_count,
         "longest_job": int(longest) + _GRACE_SECONDS,
+        "longest_call": int(longest_call(api.entries.values())) + _GRACE_SECONDS,
         "umask": "007" if settings.users else "077",
         # Without it supervisord warns that it runs as root and does not say so.
         "supervisord_user": "user = root" if os.geteuid() == 0 else "",

@@ -1,0 +1,63 @@
+"""The calls that a program has taken and not yet answered."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from taskbus.edge.session import application_error
+from taskbus.model.errors import Stopped
+
+Endpoint = Callable[..., Any]
+
+
+class Calls:
+    """Counts them, so that a program can end after its last answer."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._open: set[Deferred[Any]] = set()
+        self._waiting: list[Deferred[None]] = []
+        self._is_cut = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def watch(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint, whose calls are counted."""
+
+        def call(*args: Any, **kwargs: Any) -> "Deferred[Any]":
+            answer = maybeDeferred(endpoint, *args, **kwargs)
+            self._open.add(answer)
+            return answer.addBoth(self._closed, answer)
+
+        return call
+
+    def answered(self) -> "Deferred[None]":
+        """Fires when no call is open and all answers have been given to the session."""
+        done: Deferred[None] = Deferred()
+        self._waiting.append(done)
+        self._look()
+        return done
+
+    def cut(self) -> None:
+        """Answer all that are open with an error; what they do may go on."""
+        self._is_cut = True
+        for answer in tuple(self._open):
+            answer.cancel()
+
+    def _closed(self, result: Any, answer: "Deferred[Any]") -> Any:
+        self._open.discard(answer)
+        self._look()
+        if self._is_cut and isinstance(result, Failure):
+            stopped = Stopped("this call was still running when its program had to stop")
+            return Failure(application_error(stopped))
+        return result
+
+    def _look(self) -> None:
+        if not self._open:
+            waiting, self._waiting = self._waiting, []
+            for done in waiting:
+                # Not at once: the session has yet to send what closed the last call.
+                self._reactor.callLater(0, done.callback, None)
