@@ -179,6 +179,38 @@ def _job(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _cancel(settings: Settings, options: argparse.Namespace) -> int:
+    show.result(_visit(settings, _calling("taskbus.job.cancel", options.id)), options.json)
+    return 0
+
+
+def _replay(settings: Settings, options: argparse.Namespace) -> int:
+    args, kwargs = _arguments(options)
+    edited = {"args": args or None, "kwargs": kwargs or None}
+    given = {name: value for name, value in edited.items() if value is not None}
+    if options.id is not None:
+        again = _calling("taskbus.job.replay", options.id, **given)
+        show.result(_visit(settings, again), options.json)
+        return 0
+    return _each_dead(settings, options, "taskbus.job.replay_many")
+
+
+def _discard(settings: Settings, options: argparse.Namespace) -> int:
+    return _each_dead(settings, options, "taskbus.job.discard_many")
+
+
+def _each_dead(settings: Settings, options: argparse.Namespace, procedure: str) -> int:
+    if not (options.all or options.state or options.uri):
+        raise InvalidArgument(
+            "id", None, "nothing is chosen", "name --state, --uri, or --all failed and dead jobs"
+        )
+    asked = {name: getattr(options, name) for name in ("state", "uri", "limit", "dry_run")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    ids = _visit(settings, _calling(procedure, **given))
+    show.as_json(ids) if options.json else show.lines(ids)
+    return 0
+
+
 def _logs(settings: Settings, options: argparse.Namespace) -> int:  # noqa: C901 - one visit
     write: Callable[[Any], None] = show.as_json_line if options.json else show.output
 
@@ -302,6 +334,8 @@ def _fail(options: argparse.Namespace, error: TaskbusError, code: int) -> int:
         "taskbus.error.invalid_argument",
         "taskbus.error.unknown_uri",
         "taskbus.error.job_not_found",
+        "taskbus.error.job_ended",
+        "taskbus.error.not_replayable",
         "wamp.error.invalid_uri",
         *_UNSERVED,
     )
@@ -355,6 +389,19 @@ def _parser() -> argparse.ArgumentParser:
     job = command("job", _job, "everything about one job")
     job.add_argument("id")
     job.add_argument("--wait", action="store_true", help="wait for it and print its result")
+    cancel = command("cancel", _cancel, "end a job; 'running' until its worker has done so")
+    cancel.add_argument("id")
+    replay = command("replay", _replay, "queue a job that failed, or many of them, once more")
+    replay.add_argument("id", nargs="?", help="without it, those that the options choose")
+    replay.add_argument("args", nargs="*", help="other arguments than the job had; JSON values")
+    replay.add_argument("-k", "--keyword", action="append", metavar="NAME=VALUE")
+    discard = command("discard", _discard, "forget failed and dead jobs, with their journals")
+    for sub in (replay, discard):
+        sub.add_argument("--state", action="append", help="failed, dead or cancelled; repeatable")
+        sub.add_argument("--uri", help="only those of this URI, or of com.example.*")
+        sub.add_argument("--limit", type=int, help="at most so many (default: 1000), newest first")
+        sub.add_argument("--all", action="store_true", help="all that have failed or are dead")
+        sub.add_argument("--dry-run", action="store_true", help="print the ids, change nothing")
     logs = command("logs", _logs, "what a job has written")
     logs.add_argument("id")
     logs.add_argument("-f", "--follow", action="store_true", help="until the job has ended")

@@ -22,7 +22,7 @@ _SCRIPT = "cron/call.sh"
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "grey": 90, "bold": 1}
 _STATE_COLOURS = {
     "scheduled": "blue", "queued": "blue", "running": "yellow", "retrying": "yellow",
-    "succeeded": "green", "failed": "red",
+    "succeeded": "green", "failed": "red", "dead": "red", "cancelled": "grey",
 }  # fmt: skip
 
 
@@ -71,6 +71,12 @@ def result(value: Any, json_wanted: bool) -> None:
         print(value)
     else:
         print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def lines(texts: Sequence[str]) -> None:
+    """One a line."""
+    for text in texts:
+        print(text)
 
 
 def greeting(settings: Settings, api: ApiMap, seconds: float, detached: bool) -> None:

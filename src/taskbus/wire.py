@@ -152,13 +152,15 @@ def run_control(settings: Settings) -> None:
     reactor: Any = installed
     store = make_store(settings)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
+    bell = Doorbell(settings.doorbell)
     presence = Presence(settings.run, "control")
     control = Control(
         reactor=reactor,
         api=read_api_map(settings),
         store=store,
         queue=queue,
-        batch=Batch(reactor, Intake(store, queue, Doorbell(settings.doorbell))),
+        batch=Batch(reactor, Intake(store, queue, bell)),
+        bell=bell,
         clock=time.time,
         notify_topic=settings.notify_topic,
         on_serving=lambda count: presence.hold(uris=count),

@@ -14,6 +14,8 @@ import pytest
 
 from taskbus.adapter.memory import MemoryStore
 from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_schema import VERSION
+from taskbus.core.replay import replay
 from taskbus.model.errors import StoreUnavailable
 from taskbus.model.identity import new_job_id
 from taskbus.model.job import Event, Job, State, born, move, note
@@ -255,6 +257,58 @@ def test_renew_is_for_the_running_attempt_only(store: Store) -> None:
 
 
 # Lists
+
+
+def test_a_running_attempt_can_be_asked_to_end(store: Store) -> None:
+    job, other = running(store), running(store)
+    assert store.asked_to_end([job.id, other.id]) == {}
+    assert store.ask_to_end(job, "ann")
+    assert store.ask_to_end(job, "bob")
+    assert store.asked_to_end([job.id, other.id, new_job_id()]) == {job.id: "ann"}
+    assert store.asked_to_end([other.id]) == store.asked_to_end([]) == {}
+    assert store.job(job.id) == job._replace(cancel="ann")
+
+
+def test_who_asks_writes_nothing_that_the_worker_does_not_expect(store: Store) -> None:
+    job = running(store, retries=1)
+    store.ask_to_end(job, "ann")
+    [noted] = [note(job, 1002.0, [("output", {"text": "a"})])]
+    waiting = applied(store, failed(applied(store, noted)))
+    assert store.job(job.id) == waiting._replace(cancel="ann")
+
+
+def test_only_the_running_attempt_can_be_asked_to_end(store: Store) -> None:
+    queued = added(store)
+    assert not store.ask_to_end(queued, "ann")
+    job = running(store, retries=1)
+    assert not store.ask_to_end(job._replace(attempt=job.attempt + 1), "ann")
+    applied(store, succeeded(job))
+    assert not store.ask_to_end(job, "ann")
+    assert not store.ask_to_end(a_job(), "ann")
+
+
+def test_a_replay_begins_anew(store: Store) -> None:
+    job = running(store)
+    store.ask_to_end(job, "ann")
+    store.placed([job.id])
+    over = applied(store, failed(job))
+    again = applied(store, replay(over, "bob", 2000.0, "[2]", '{"a":1}'))
+    assert store.job(job.id) == again
+    assert (again.cancel, again.args, again.kwargs) == (None, "[2]", '{"a":1}')
+    assert [one.job for one in store.unplaced(1e9, 9)] == [job.id]
+
+
+def test_what_has_ended_can_be_removed_with_all_that_belongs_to_it(store: Store) -> None:
+    over, going_on = applied(store, succeeded(running(store))), running(store)
+    position = store.position()
+    assert store.remove([over.id, going_on.id, new_job_id()]) == [over.id]
+    assert (store.job(over.id), store.result(over.id)) == (None, None)
+    assert store.events(over.id) == []
+    assert [one.job for one in store.unplaced(1e9, 9)] == [going_on.id]
+    assert [entry.event.job for entry in store.journal(0, 99)] == [going_on.id] * 2
+    assert store.remove([over.id]) == store.remove([]) == []
+    added(store)
+    assert store.position() > position
 
 
 def test_jobs_are_listed_newest_first_in_pages(store: Store) -> None:
@@ -595,13 +649,28 @@ def test_a_store_that_cannot_be_opened(tmp_path: Path, place: Callable[[Path], P
         SqlStore(f"sqlite:///{place(tmp_path)}")
 
 
+def test_a_store_of_the_first_schema_version_is_brought_up_to_date(
+    url: str, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "taskbus.db")) as db:
+        db.executescript((Path(__file__).parent / "schema_1.sql").read_text())
+    with closing(SqlStore(url)) as store:
+        [waiting, fresh] = store.jobs()
+        assert (waiting.state, waiting.failures, waiting.losses) == (State.RETRYING, 2, 1)
+        assert (fresh.failures, fresh.cancel) == (0, None)
+        assert store.events(fresh.id) != []
+        applied(store, start(fresh))
+    with closing(SqlStore(url)) as store:
+        assert store.counts() == {State.RETRYING: 1, State.RUNNING: 1}
+
+
 def test_another_schema_version_is_refused(url: str, tmp_path: Path) -> None:
     SqlStore(url).close()
     with closing(sqlite3.connect(tmp_path / "taskbus.db")) as database:
-        assert database.execute("SELECT version FROM taskbus_schema").fetchall() == [(1,)]
-        database.execute("UPDATE taskbus_schema SET version = 2")
+        assert database.execute("SELECT version FROM taskbus_schema").fetchall() == [(VERSION,)]
+        database.execute("UPDATE taskbus_schema SET version = 99")
         database.commit()
-    with pytest.raises(StoreUnavailable, match="schema version 2"):
+    with pytest.raises(StoreUnavailable, match="schema version 99"):
         SqlStore(url)
 
 

@@ -39,6 +39,9 @@ SERVED = (
     "taskbus.job.wait",
     "taskbus.job.events",
     "taskbus.job.cancel",
+    "taskbus.job.replay",
+    "taskbus.job.replay_many",
+    "taskbus.job.discard_many",
     "taskbus.control.stop",
 )
 DENIED = "wamp.error.not_authorized"
@@ -147,6 +150,8 @@ CALLABLE = {
         "taskbus.job.list",
         "taskbus.job.wait",
         "taskbus.job.events",
+        "taskbus.job.cancel",
+        "taskbus.job.replay",
     },
     "operator": set(SERVED),
     "backend": set(SERVED),
@@ -179,7 +184,11 @@ def test_what_the_bridge_may_call(router: Router, backend: Session) -> None:
     answers = {uri: post(router, "/call", {"procedure": uri}) for uri in asked}
     assert {status for status, _ in answers.values()} == {200}
     allowed = {uri for uri, (_, answer) in answers.items() if answer.get("error") != DENIED}
-    assert allowed == set(SERVED) - {"taskbus.job.cancel", "taskbus.control.stop"}
+    assert allowed == set(SERVED) - {
+        "taskbus.job.replay_many",
+        "taskbus.job.discard_many",
+        "taskbus.control.stop",
+    }
 
 
 # --- registering, publishing, subscribing --------------------------------------------------------

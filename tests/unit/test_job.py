@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from taskbus.model.job import FINAL, TRANSITIONS, Change, Event, State, born, move, note
+from taskbus.model.job import FINAL, REPLAYABLE, TRANSITIONS, Change, Event, State, born, move, note
 from tests.support.values import a_job
 
 ALLOWED = {
@@ -16,13 +16,22 @@ ALLOWED = {
     ("running", "succeeded"),
     ("running", "failed"),
     ("retrying", "queued"),
+    ("running", "dead"),
+    ("scheduled", "cancelled"),
+    ("queued", "cancelled"),
+    ("running", "cancelled"),
+    ("retrying", "cancelled"),
+    ("failed", "queued"),
+    ("dead", "queued"),
+    ("cancelled", "queued"),
 }
 
 
 def test_every_state_has_its_transitions() -> None:
     assert set(TRANSITIONS) == set(State)
     assert {(one, other) for one in TRANSITIONS for other in TRANSITIONS[one]} == ALLOWED
-    assert {State.SUCCEEDED, State.FAILED} == FINAL
+    assert {State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED} == FINAL
+    assert {State.FAILED, State.DEAD, State.CANCELLED} == REPLAYABLE
 
 
 def test_every_state_can_be_reached_and_left_for_good() -> None:

@@ -81,7 +81,7 @@ def test_a_job_that_kills_its_workers_fails() -> None:
     [change] = claimed(a_running_job(lease=0.0, losses=MOST_LOSSES - 1))
     job = change.after
     assert (job.state, job.finished, job.worker, job.losses) == (
-        State.FAILED,
+        State.DEAD,
         NOW,
         None,
         MOST_LOSSES,
@@ -94,3 +94,9 @@ def test_a_job_that_kills_its_workers_fails() -> None:
 def test_one_loss_less_and_it_runs_again() -> None:
     changes = claimed(a_running_job(lease=0.0, losses=MOST_LOSSES - 2))
     assert changes[-1].after.state is State.RUNNING
+
+
+def test_a_lost_job_that_somebody_wants_to_end_is_not_run_again() -> None:
+    [change] = claimed(a_running_job(lease=0.0)._replace(cancel="ann"))
+    assert (change.after.state, change.after.finished) == (State.CANCELLED, NOW)
+    assert json.loads(change.events[0].data)["actor"] == "ann"

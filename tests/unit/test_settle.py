@@ -45,9 +45,10 @@ def test_a_failure_with_retries_left_waits_for_the_next_attempt(
 ) -> None:
     monkeypatch.setattr(settling, "backoff", lambda failures: failures * 10.0)
     states = []
-    for number in (1, 2, 3):
-        job = failed(attempt(number, retries=2), at=2000.0).after
+    for failures in (0, 1, 2):
+        job = failed(attempt(retries=2, failures=failures), at=2000.0).after
         states.append((job.state, job.due, job.finished))
+        assert job.failures == failures + 1
     assert states == [
         (State.RETRYING, 2010.0, None),
         (State.RETRYING, 2020.0, None),
@@ -62,7 +63,22 @@ def test_the_event_says_when_the_next_attempt_is_due() -> None:
 
 def test_lost_workers_use_up_no_retries() -> None:
     assert failed(attempt(2, retries=1, losses=1)).after.state is State.RETRYING
-    assert failed(attempt(3, retries=1, losses=1)).after.state is State.FAILED
+    assert failed(attempt(3, retries=1, losses=1, failures=1)).after.state is State.FAILED
+
+
+def test_what_was_asked_to_end_and_failed_is_cancelled_whatever_retries_are_left() -> None:
+    job = failed(attempt(retries=5, cancel="ann"), at=2000.0)
+    assert (job.after.state, job.after.finished, job.after.worker) == (
+        State.CANCELLED,
+        2000.0,
+        None,
+    )
+    assert json.loads(job.after.error or "")["error"] == "taskbus.error.cancelled"
+    assert json.loads(job.events[0].data)["actor"] == "ann"
+
+
+def test_what_was_asked_to_end_and_succeeded_has_succeeded() -> None:
+    assert succeeded(attempt(cancel="ann")).after.state is State.SUCCEEDED
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.RUNNING}))

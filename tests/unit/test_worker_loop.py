@@ -21,6 +21,7 @@ from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.job import Job, State
 from taskbus.model.json import dump
 from taskbus.port.queue import QueueStats
+from taskbus.worker import attempt as attempt_module
 from taskbus.worker import parent as parent_module
 from taskbus.worker.parent import Worker
 from tests.support.attempts import HANDLERS, PATH, Watch, children_of
@@ -291,6 +292,29 @@ def test_what_a_job_said_is_stored_once(site: Site, meeting: Meeting) -> None:
     with meeting.meanwhile(wait_for_its_words):
         site.work(most=1)
     assert site.kinds(job) == ["queued", "running", "output", "succeeded"]
+
+
+@pytest.mark.parametrize("name", ["hang", "hang_stubbornly", "with_grandchild"])
+def test_a_job_that_somebody_wants_to_end(
+    site: Site, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told to end first, and killed where it does not."""
+    monkeypatch.setattr(attempt_module, "_GRACE", 0.1)
+    job = site.submit(name, retries=5)
+
+    def cancel() -> None:
+        site.bell.wait_for(lambda: "output" in site.kinds(job))
+        assert site.store.ask_to_end(site.now(job), "ann")
+
+    cancelling = threading.Thread(target=cancel, daemon=True)
+    cancelling.start()
+    site.work(most=1)
+    cancelling.join(PATIENCE)
+    assert site.now(job).state is State.CANCELLED
+    assert site.failure(job)["error"] == "taskbus.error.cancelled"
+    kinds = [kind for kind in site.kinds(job) if kind != "output"]
+    assert kinds == ["queued", "running", "cancelling", "cancelled"]
+    assert site.queue.stats() == QueueStats(0, 0, 0)
 
 
 def test_a_timeout(site: Site) -> None:

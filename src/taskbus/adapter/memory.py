@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from taskbus.model.errors import QueueUnavailable, StoreUnavailable
-from taskbus.model.job import Change, Event, Job, Placement, State
+from taskbus.model.job import FINAL, Change, Event, Job, Placement, State
 from taskbus.model.uri import covers
 from taskbus.port.queue import Delivery, QueueStats
 from taskbus.port.store import Entry
@@ -25,7 +25,8 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._results: dict[str, str] = {}
-        self._journal: list[Event] = []
+        self._journal: list[Entry] = []
+        self._position = 0
         self._unplaced: dict[str, float] = {}
 
     def add(self, jobs: Sequence[Job], events: Sequence[Event], placed: Sequence[str] = ()) -> None:
@@ -36,7 +37,7 @@ class MemoryStore:
                 raise StoreUnavailable("a job with this id is stored already")
             self._forget(placed)
             self._jobs |= fresh
-            self._journal += events
+            self._record(events)
             self._unplaced |= {job.id: job.created for job in jobs if job.state is State.QUEUED}
 
     def placed(self, jobs: Sequence[str]) -> None:
@@ -68,8 +69,12 @@ class MemoryStore:
             return False
         if before.state is after.state:
             after = now._replace(seq=after.seq)
+        elif before.state in FINAL:
+            self._results.pop(after.id, None)
+        else:
+            after = after._replace(cancel=now.cancel)
         self._jobs[after.id] = after
-        self._journal += change.events
+        self._record(change.events)
         if change.result is not None:
             self._results[after.id] = change.result
         if after.state is State.QUEUED and before.state is not State.RUNNING:
@@ -85,6 +90,32 @@ class MemoryStore:
                 return False
             self._jobs[job.id] = now._replace(lease=lease)
             return True
+
+    def ask_to_end(self, job: Job, actor: str) -> bool:
+        """See Store."""
+        with self._locked():
+            now = self._jobs.get(job.id)
+            if now is None or now.state is not State.RUNNING or now.attempt != job.attempt:
+                return False
+            self._jobs[job.id] = now._replace(cancel=now.cancel or actor)
+            return True
+
+    def asked_to_end(self, jobs: Collection[str]) -> dict[str, str]:
+        """See Store."""
+        with self._locked():
+            found = (self._jobs[job] for job in jobs if job in self._jobs)
+            return {job.id: job.cancel for job in found if job.cancel is not None}
+
+    def remove(self, jobs: Collection[str]) -> list[str]:
+        """See Store."""
+        with self._locked():
+            ended = [job for job in jobs if job in self._jobs and self._jobs[job].state in FINAL]
+            for job in ended:
+                del self._jobs[job]
+                self._results.pop(job, None)
+            self._journal = [entry for entry in self._journal if entry.event.job not in ended]
+            self._forget(ended)
+            return ended
 
     def job(self, job: str) -> Job | None:
         """See Store."""
@@ -125,19 +156,19 @@ class MemoryStore:
     def events(self, job: str, after: int = 0, limit: int = 1000) -> list[Event]:
         """See Store."""
         with self._locked():
-            found = (event for event in self._journal if event.job == job and event.seq > after)
+            events = (event for _, event in self._journal)
+            found = (event for event in events if event.job == job and event.seq > after)
             return sorted(found, key=lambda event: event.seq)[:limit]
 
     def journal(self, after: int, limit: int) -> list[Entry]:
         """See Store."""
         with self._locked():
-            found = self._journal[after : after + limit]
-            return [Entry(position, event) for position, event in enumerate(found, after + 1)]
+            return [entry for entry in self._journal if entry.position > after][:limit]
 
     def position(self) -> int:
         """See Store."""
         with self._locked():
-            return len(self._journal)
+            return self._position
 
     def counts(self) -> Mapping[State, int]:
         """See Store."""
@@ -153,6 +184,11 @@ class MemoryStore:
             if not self.available:
                 raise StoreUnavailable("the store was made unavailable")
             yield
+
+    def _record(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._position += 1
+            self._journal.append(Entry(self._position, event))
 
     def _forget(self, jobs: Sequence[str]) -> None:
         for job in jobs:

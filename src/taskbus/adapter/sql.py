@@ -12,12 +12,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from taskbus.adapter.sql_schema import event, job, metadata, placement, result, schema
+from taskbus.adapter.sql_schema import (
+    MIGRATIONS,
+    VERSION,
+    event,
+    job,
+    metadata,
+    placement,
+    result,
+    schema,
+)
 from taskbus.model.errors import StoreUnavailable
-from taskbus.model.job import Change, Event, Job, Placement, State
+from taskbus.model.job import FINAL, Change, Event, Job, Placement, State
 from taskbus.port.store import Entry
 
-_SCHEMA = 1
 _STATES = {state.value: state for state in State}
 _BUSY_SECONDS = 30
 _CHECKPOINT_PAGES = 4000
@@ -29,7 +37,18 @@ _EVENT_COLUMNS = [event.c[name] for name in Event._fields]
 
 _KEY: sa.BindParameter[Any] = sa.bindparam("key")
 _FIXED = frozenset(
-    {"id", "uri", "priority", "timeout", "retries", "args", "kwargs", "details", "created"}
+    {
+        "id",
+        "uri",
+        "priority",
+        "timeout",
+        "retries",
+        "args",
+        "kwargs",
+        "details",
+        "created",
+        "cancel",
+    }
 )
 _CHANGING = [name for name in Job._fields if name not in _FIXED]
 
@@ -58,6 +77,22 @@ _RENEW = (
     sa.update(job)
     .where(job.c.id == _KEY, job.c.attempt == sa.bindparam("mine"), job.c.state == State.RUNNING)
     .values(lease=sa.bindparam("until"))
+)
+_REPLAY = (
+    sa.update(job)
+    .where(job.c.id == _KEY)
+    .values({name: sa.bindparam(name) for name in ("args", "kwargs", "cancel")})
+)
+_ASK_TO_END = (
+    sa.update(job)
+    .where(job.c.id == _KEY, job.c.attempt == sa.bindparam("mine"), job.c.state == State.RUNNING)
+    .values(cancel=sa.func.coalesce(job.c.cancel, sa.bindparam("actor")))
+)
+_ASKED_TO_END = sa.select(job.c.id, job.c.cancel).where(
+    job.c.id.in_(sa.bindparam("keys", expanding=True)), job.c.cancel.is_not(None)
+)
+_ENDED = sa.select(job.c.id).where(
+    job.c.id.in_(sa.bindparam("keys", expanding=True)), job.c.state.in_(FINAL)
 )
 _EVENTS = (
     sa.select(*_EVENT_COLUMNS)
@@ -147,18 +182,21 @@ class SqlStore:
         self._local = threading.local()
         self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
         self._kept_lock = threading.Lock()
-        self._wal = ""
+        self._wal, self._begin = "", "BEGIN"
         if self._engine.dialect.name == "sqlite":
             _prepare_sqlite(self._engine)
             self._wal = f"{self._engine.url.database}-wal"
+            self._begin = "BEGIN IMMEDIATE"
         with _told(), _alone(self._engine), self._engine.connect() as db:
             self._create(db)
         hot = partial(_Hot, self._engine)
         self._get, self._advance, self._note = hot(_GET), hot(_ADVANCE), hot(_NOTE)
         self._journal, self._position = hot(_JOURNAL), hot(_POSITION)
+        self._replay = hot(_REPLAY)
         self._insert_job = hot(sa.insert(job), Job._fields)
         self._insert_event = hot(sa.insert(event), Event._fields)
         self._insert_result = hot(sa.insert(result), ("job", "body"))
+        self._delete_result = hot(sa.delete(result).where(result.c.job == _KEY))
         self._insert_placement = hot(sa.insert(placement), ("job", "since"))
         self._unplace = hot(sa.delete(placement).where(placement.c.job == _KEY))
 
@@ -167,10 +205,18 @@ class SqlStore:
         metadata.create_all(db)
         found = db.execute(sa.select(schema.c.version)).scalar()
         if found is None:
-            db.execute(sa.insert(schema).values(version=_SCHEMA))
-        elif found != _SCHEMA:
+            db.execute(sa.insert(schema).values(version=VERSION))
+            return
+        while found in MIGRATIONS:
+            db.execute(sa.text("BEGIN"))
+            for statement in MIGRATIONS[found]:
+                db.execute(sa.text(statement))
+            found += 1
+            db.execute(sa.update(schema).values(version=found))
+            db.execute(sa.text("COMMIT"))
+        if found != VERSION:
             raise StoreUnavailable(
-                f"the store has schema version {found}, this program needs {_SCHEMA}",
+                f"the store has schema version {found}, this program needs {VERSION}",
                 field="store.url",
                 remedy="use the version of taskbus that made it",
             )
@@ -217,6 +263,11 @@ class SqlStore:
             self._advance.run(cursor, key=before.id, before=before.seq, **changed)
         if cursor.rowcount != 1:
             return False
+        if before.state in FINAL:
+            self._replay.run(
+                cursor, key=before.id, args=after.args, kwargs=after.kwargs, cancel=after.cancel
+            )
+            cursor.execute(self._delete_result.sql, (before.id,))
         self._insert_event.run_each(cursor, change.events)
         if change.result is not None:
             cursor.execute(self._insert_result.sql, (after.id, change.result))
@@ -232,6 +283,33 @@ class SqlStore:
         with _told(), self._engine.begin() as db:
             found = db.execute(_RENEW, {"key": job.id, "mine": job.attempt, "until": lease})
             return found.rowcount == 1
+
+    def ask_to_end(self, job: Job, actor: str) -> bool:
+        """See Store."""
+        with _told(), self._engine.begin() as db:
+            found = db.execute(_ASK_TO_END, {"key": job.id, "mine": job.attempt, "actor": actor})
+            return found.rowcount == 1
+
+    def asked_to_end(self, jobs: Collection[str]) -> dict[str, str]:
+        """See Store."""
+        with self._read() as db:
+            found = db.execute(_ASKED_TO_END, {"keys": list(jobs)})
+            return {row[0]: row[1] for row in found}
+
+    def remove(self, jobs: Collection[str]) -> list[str]:
+        """See Store."""
+        with _told(), self._engine.connect() as db:
+            db.execute(sa.text(self._begin))
+            keys = list(db.execute(_ENDED, {"keys": list(jobs)}).scalars())
+            for table, column in (
+                (job, job.c.id),
+                (event, event.c.job),
+                (result, result.c.job),
+                (placement, placement.c.job),
+            ):
+                db.execute(sa.delete(table).where(column.in_(keys)))
+            db.execute(sa.text("COMMIT"))
+            return keys
 
     def job(self, job: str) -> Job | None:
         """See Store."""
@@ -333,7 +411,7 @@ class SqlStore:
         """One transaction, undone when its body raises."""
         with self._cursor() as cursor:
             # A reader that turns writer would fail at once where another one writes.
-            cursor.execute("BEGIN IMMEDIATE" if self._wal else "BEGIN")
+            cursor.execute(self._begin)
             try:
                 yield cursor
             except BaseException:

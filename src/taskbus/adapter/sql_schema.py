@@ -26,10 +26,12 @@ job = sa.Table(
     sa.Column("started", sa.Double),
     sa.Column("finished", sa.Double),
     sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("losses", sa.Integer, nullable=False),
     sa.Column("worker", sa.String(255)),
     sa.Column("lease", sa.Double),
     sa.Column("error", sa.Text(2**24)),
+    sa.Column("cancel", sa.String(255)),
     sa.Column("seq", sa.Integer, nullable=False),
     # Only what waits for its time is ever looked for by it.
     sa.Index("job_waiting", "due", sqlite_where=sa.text("state IN ('scheduled', 'retrying')")),
@@ -65,3 +67,13 @@ placement = sa.Table(
     sa.Column("since", sa.Double, nullable=False),
     sqlite_with_rowid=False,
 )
+
+VERSION = 2
+# How a database of each earlier version becomes one of the next.
+MIGRATIONS = {
+    1: (
+        "ALTER TABLE job ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE job ADD COLUMN cancel VARCHAR(255)",
+        "UPDATE job SET failures = attempt - losses WHERE state IN ('retrying', 'failed')",
+    ),
+}

@@ -1,8 +1,9 @@
 """Maintenance, as a table: how often, what. Each chore works in bounded bites."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from taskbus.core.cancel import cancelled
 from taskbus.model.job import Placement, State, move
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
@@ -53,21 +54,30 @@ class Chores:
         """Scheduled and retrying jobs whose time has come."""
         now = self._clock()
         changes = [
-            move(job, State.QUEUED, now, reason="due", actor="chores")
+            # Asked to end while it ran, and its worker heard of it too late.
+            cancelled(job, job.cancel, now) if job.cancel is not None
+            else move(job, State.QUEUED, now, reason="due", actor="chores")
             for job in self._store.due(now, _BITE)
-        ]
+        ]  # fmt: skip
         if changes:
             done = self._store.advance(changes)
-            self._place([c.after.placement for c, ok in zip(changes, done, strict=True) if ok])
+            after = [change.after for change, ok in zip(changes, done, strict=True) if ok]
+            place(
+                self._store,
+                self._queue,
+                [job.placement for job in after if job.state is State.QUEUED],
+            )
         return len(changes)
 
     def queue_forgotten(self) -> int:
         """Jobs accepted while the queue was down, or by a process that died before it put them."""
         found = self._store.unplaced(self._clock() - _FORGOTTEN, _BITE)
-        self._place(found)
+        place(self._store, self._queue, found)
         return len(found)
 
-    def _place(self, placements: list[Placement]) -> None:
-        if placements:
-            self._queue.put(placements)
-            self._store.placed([placement.job for placement in placements])
+
+def place(store: Store, queue: Queue, placements: Sequence[Placement]) -> None:
+    """Tell the queue, and the store that the queue knows; raises QueueUnavailable."""
+    if placements:
+        queue.put(placements)
+        store.placed([placement.job for placement in placements])

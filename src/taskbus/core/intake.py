@@ -8,8 +8,15 @@ from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument, QueueUnavailable
 from taskbus.model.identity import new_job_id
 from taskbus.model.job import Event, Job, State, born
-from taskbus.model.json import dump, dump_field
-from taskbus.model.options import check_delay, check_priority, check_retries, check_timeout
+from taskbus.model.json import dump
+from taskbus.model.options import (
+    check_args,
+    check_delay,
+    check_kwargs,
+    check_priority,
+    check_retries,
+    check_timeout,
+)
 from taskbus.model.uri import check_uri
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
@@ -44,13 +51,6 @@ def prepare(
             )
     uri = check_uri(request.get("uri"))
     entry = api.entry(uri)
-    args, kwargs = request.get("args"), request.get("kwargs")
-    if args is not None and not isinstance(args, (list, tuple)):
-        raise InvalidArgument("args", args, "not a list", "send the positional arguments as a list")
-    if kwargs is not None and not isinstance(kwargs, dict):
-        raise InvalidArgument(
-            "kwargs", kwargs, "not an object", "send keyword arguments as an object"
-        )
     now = clock()
     delay = check_delay(request["delay"]) if request.get("delay") is not None else 0.0
     job = Job(
@@ -60,8 +60,8 @@ def prepare(
         priority=_chosen(request, "priority", check_priority, entry.priority),
         timeout=_chosen(request, "timeout", check_timeout, entry.timeout),
         retries=_chosen(request, "retries", check_retries, entry.retries),
-        args=dump_field("args", args or []),
-        kwargs=dump_field("kwargs", kwargs or {}),
+        args=check_args(request.get("args")) or "[]",
+        kwargs=check_kwargs(request.get("kwargs")) or "{}",
         details=dump(details),
         created=now,
         due=now + delay,

@@ -6,12 +6,13 @@ put twice); only the store decides whether the job runs again.
 
 from typing import Any, NamedTuple
 
+from taskbus.core.cancel import cancelled
 from taskbus.handler.perform import failure_text
 from taskbus.model.errors import WorkerLost
 from taskbus.model.job import Change, Job, State, move
 from taskbus.port.liveness import Liveness
 
-# After that many workers died with it in hand, a job is not given to another one.
+# After that many workers died with it in hand, a job is dead: it may be what kills them.
 MOST_LOSSES = 3
 _LOOK_AGAIN = 1.0
 
@@ -57,7 +58,9 @@ def _is_lost(job: Job, liveness: Liveness, now: float) -> bool:
 
 
 def _take_over(job: Job, now: float) -> Change:
-    """The worker died with the job in hand: queued again, or failed when it died too often."""
+    """The worker died with the job in hand: queued again, unless it has died too often."""
+    if job.cancel is not None:
+        return cancelled(job, job.cancel, now)
     losses = job.losses + 1
     lost: dict[str, Any] = {"worker": None, "lease": None, "losses": losses}
     if losses < MOST_LOSSES:
@@ -67,7 +70,7 @@ def _take_over(job: Job, now: float) -> Change:
         WorkerLost(f"{losses} workers died while they ran this job, the last was {job.worker}")
     )
     return move(
-        job, State.FAILED, now, reason="worker lost too often", actor="worker",
+        job, State.DEAD, now, reason="worker lost too often", actor="worker",
         finished=now, error=error, **lost,
     )  # fmt: skip
 

@@ -15,6 +15,15 @@ from taskbus.core.intake import Submission, prepare
 from taskbus.core.relay import Relay
 from taskbus.edge.batch import Batch
 from taskbus.edge.calls import Calls
+from taskbus.edge.remedies import Remedies
+from taskbus.edge.request import (
+    chosen_job,
+    chosen_states,
+    chosen_uris,
+    named,
+    wait_seconds,
+    whole,
+)
 from taskbus.edge.session import (
     DETAILS,
     answer,
@@ -27,7 +36,6 @@ from taskbus.edge.watchers import Topics, Watchers, is_last, told
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import (
     InvalidArgument,
-    JobNotFound,
     Stopped,
     TaskbusError,
     WaitTimeout,
@@ -35,18 +43,16 @@ from taskbus.model.errors import (
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import FINAL, Event, Job, State
 from taskbus.model.json import load
-from taskbus.model.uri import is_loose_uri
+from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
-from taskbus.port.store import Entry, Store
+from taskbus.port.store import Entry, Store, existing
 
 log = logging.getLogger(__name__)
 
 MOST_IN_ONE_CALL = 10_000
 _MOST_LISTED = 1000
 _LARGEST_PAGE = 4_000_000
-_STATES = tuple(State)
-_LONGEST_WAIT = 24 * 3600.0
 _LOOK_SECONDS = 1.0
 _CATCH_UP_SECONDS = 5.0
 
@@ -61,6 +67,7 @@ class Control:
         store: Store,
         queue: Queue,
         batch: Batch,
+        bell: Bell,
         clock: Clock,
         notify_topic: str,
         on_serving: Callable[[int], None],
@@ -72,6 +79,7 @@ class Control:
         self._queue = queue
         self._batch = batch
         self._clock = clock
+        self._remedies = Remedies(store, queue, bell, clock)
         self._on_serving = on_serving
         self._watchers = Watchers()
         self._waits: set[Deferred[None]] = set()
@@ -89,6 +97,7 @@ class Control:
             "taskbus.job.list": self.list,
             "taskbus.job.events": self.events,
             "taskbus.job.wait": self.wait,
+            **self._remedies.endpoints(),
             "taskbus.bus.status": self.status,
         }
         registrations = yield register_all(
@@ -114,12 +123,12 @@ class Control:
 
     def submit(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``submit(uri, args=[], kwargs={}, priority=, delay=, timeout=, retries=)`` -> job id."""
-        request = _named(("uri", "args", "kwargs"), args, kwargs, is_complete=False)
+        request = named(("uri", "args", "kwargs"), args, kwargs, is_complete=False)
         return self._accept([request], details).addCallback(lambda ids: ids[0])
 
     def submit_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``submit_many([{"uri": ..., "args": [...], ...}, ...])`` -> job ids, all or none."""
-        jobs = _named(("jobs",), args, kwargs).get("jobs")
+        jobs = named(("jobs",), args, kwargs).get("jobs")
         if not isinstance(jobs, (list, tuple)) or len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidArgument(
                 "jobs", jobs, "not a list of jobs", f"send up to {MOST_IN_ONE_CALL} objects"
@@ -128,8 +137,8 @@ class Control:
 
     def get(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``get(job)`` -> everything known of it."""
-        request = _named(("job",), args, kwargs)
-        return deferToThread(self._get, _job_id(request))
+        request = named(("job",), args, kwargs)
+        return deferToThread(self._get, chosen_job(request))
 
     def list(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``list(state=, uri=, before=, limit=100)`` -> jobs, newest first.
@@ -137,17 +146,15 @@ class Control:
         ``state``: one state or a list of them; ``uri`` may end in ``.*``; ``before``: the id of
         the last job of the previous page.
         """
-        request = _named(("state", "uri", "before", "limit"), args, kwargs)
-        states = _states(request.get("state"))
-        uri, before = request.get("uri"), request.get("before")
-        if uri is not None and not (isinstance(uri, str) and is_loose_uri(uri.removesuffix(".*"))):
-            raise InvalidArgument("uri", uri, "not a URI", "send com.example.some.uri or com.x.*")
+        request = named(("state", "uri", "before", "limit"), args, kwargs)
+        states = chosen_states(request.get("state"))
+        uri, before = chosen_uris(request.get("uri")), request.get("before")
         if before is not None and not is_job_id(before):
             raise InvalidArgument("before", before, "not a job id", "send the last id you have")
-        limit = _whole(request, "limit", 1, _MOST_LISTED, 100)
+        limit = whole(request, "limit", 1, _MOST_LISTED, 100)
 
         def read() -> Any:
-            found = self._store.jobs(states, uri or "", before or "", limit)
+            found = self._store.jobs(states, uri, before or "", limit)
             return [_summary(job) for job in found]
 
         return deferToThread(read)
@@ -157,13 +164,13 @@ class Control:
 
         Large events make a page shorter; after the last event it is empty.
         """
-        request = _named(("job", "after", "limit"), args, kwargs)
-        job = _job_id(request)
-        after = _whole(request, "after", 0, 2**31, 0)
-        limit = _whole(request, "limit", 1, _MOST_LISTED, _MOST_LISTED)
+        request = named(("job", "after", "limit"), args, kwargs)
+        job = chosen_job(request)
+        after = whole(request, "after", 0, 2**31, 0)
+        limit = whole(request, "limit", 1, _MOST_LISTED, _MOST_LISTED)
 
         def read() -> Any:
-            self._existing(job)
+            existing(self._store, job)
             return [told(event) for event in _page(self._store.events(job, after, limit))]
 
         return deferToThread(read)
@@ -174,12 +181,12 @@ class Control:
 
         A caller that asks for progressive results gets the job's events as they happen.
         """
-        request = _named(("job", "timeout"), args, kwargs)
-        job_id = _job_id(request)
-        timeout = _wait_seconds(request.get("timeout"))
+        request = named(("job", "timeout"), args, kwargs)
+        job_id = chosen_job(request)
+        timeout = wait_seconds(request.get("timeout"))
         ended = self._ended(job_id, timeout, details.progress)
         try:
-            job = yield deferToThread(self._existing, job_id)
+            job = yield deferToThread(existing, self._store, job_id)
             if job.state not in FINAL:
                 yield ended
         finally:
@@ -192,7 +199,7 @@ class Control:
 
     def status(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``status()`` -> jobs in each state, and the queue's counts (None when it is down)."""
-        _named((), args, kwargs)
+        named((), args, kwargs)
 
         def read() -> Any:
             try:
@@ -283,14 +290,8 @@ class Control:
                 Stopped("the bus has stopped waiting; the job goes on", remedy="ask again")
             )
 
-    def _existing(self, job_id: str) -> Job:
-        job = self._store.job(job_id)
-        if job is None:
-            raise JobNotFound(job_id)
-        return job
-
     def _outcome(self, job_id: str) -> tuple[Job, str | None]:
-        return self._existing(job_id), self._store.result(job_id)
+        return existing(self._store, job_id), self._store.result(job_id)
 
     def _get(self, job_id: str) -> dict[str, Any]:
         job, result = self._outcome(job_id)
@@ -390,37 +391,6 @@ def _summary(job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _named(
-    names: tuple[str, ...],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    is_complete: bool = True,
-) -> dict[str, Any]:
-    """Positional arguments by their names, and the keyword arguments.
-
-    ``is_complete``: there are no others than ``names``.
-    """
-    known = ", ".join(names) or "none"
-    if len(args) > len(names):
-        raise InvalidArgument(
-            "args", list(args), "too many arguments", f"send {known}, others by name"
-        )
-    request: dict[str, Any] = dict(zip(names, args, strict=False))
-    for name, value in kwargs.items():
-        if name in request:
-            raise InvalidArgument(name, value, "sent twice", "send it by position or by name")
-        if is_complete and name not in names:
-            raise InvalidArgument(name, value, "unknown option", f"known: {known}")
-    return {**request, **kwargs}
-
-
-def _job_id(request: Mapping[str, Any]) -> str:
-    job = request.get("job")
-    if not is_job_id(job):
-        raise InvalidArgument("job", job, "not a job id", "send the id that submitting returned")
-    return str(job)
-
-
 def _page(events: Sequence[Event]) -> list[Event]:
     """Their start, as much as one answer may hold; at least one."""
     size = 0
@@ -429,34 +399,3 @@ def _page(events: Sequence[Event]) -> list[Event]:
         if size > _LARGEST_PAGE and count:
             return list(events[:count])
     return list(events)
-
-
-def _states(value: Any) -> list[State]:
-    names = [value] if isinstance(value, str) else [] if value is None else value
-    wrong = not isinstance(names, (list, tuple)) or not all(name in _STATES for name in names)
-    if wrong:
-        raise InvalidArgument(
-            "state", value, "not a state", f"use {', '.join(State)}, or a list of them"
-        )
-    return [State(name) for name in names]
-
-
-def _whole(request: Mapping[str, Any], field: str, least: int, most: int, default: int) -> int:
-    value = default if request.get(field) is None else request[field]
-    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-        return value
-    raise InvalidArgument(field, value, "out of range", f"use {least} to {most}")
-
-
-def _wait_seconds(value: Any) -> float:
-    if value is None:
-        return _LONGEST_WAIT
-    if (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and 0 <= value <= _LONGEST_WAIT
-    ):
-        return float(value)
-    raise InvalidArgument(
-        "timeout", value, "not a number of seconds", f"use 0 to {_LONGEST_WAIT:g}"
-    )

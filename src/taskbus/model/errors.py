@@ -67,6 +67,34 @@ class JobNotFound(TaskbusError):
         )
 
 
+class JobEnded(TaskbusError):
+    """The job has ended already: there is nothing to cancel."""
+
+    uri = "taskbus.error.job_ended"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(
+            f"job {job_id} has ended: it is {state}",
+            field="job",
+            value=job_id,
+            remedy="cancel jobs that are scheduled, queued, running or retrying",
+        )
+
+
+class NotReplayable(TaskbusError):
+    """Only a job that ended without success can be queued again."""
+
+    uri = "taskbus.error.not_replayable"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(
+            f"job {job_id} is {state}",
+            field="job",
+            value=job_id,
+            remedy="replay jobs that are failed, dead or cancelled; submit the others anew",
+        )
+
+
 class ConfigError(TaskbusError):
     """The settings file or the API map is wrong at a place that the message names."""
 
@@ -110,6 +138,12 @@ class WorkerLost(TaskFailure):
     """The worker that ran the task died, more often than a job is allowed to outlive."""
 
     uri = "taskbus.error.worker_lost"
+
+
+class TaskCancelled(TaskFailure):
+    """The job was cancelled."""
+
+    uri = "taskbus.error.cancelled"
 
 
 class HandlerUnreachable(TaskFailure):

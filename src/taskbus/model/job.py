@@ -4,11 +4,15 @@
 
       submit                claim                    settle
      --------> scheduled --+       +--> running --+--> succeeded
-         |        | due    |       |     |   ^    +--> failed
-         |        v        v       |     |   |    |
-         +-----> queued ---+-------+     |   |    +--> retrying --+
-                  ^   ^                  |   +--------------------+ due, queued again
-                  |   +------------------+ worker lost
+         |        | due    |       |     |        +--> failed
+         |        v        |       |     |        +--> retrying --+
+         +-----> queued ---+-------+     |        +--> dead       |
+                  ^   ^ ^                |                        |
+                  |   | +----------------+ worker lost            |
+                  |   +-------------------------------------------+ due
+                  +--- replayed, from failed, dead and cancelled
+
+    Whatever has not ended can become cancelled.
 """
 
 from enum import StrEnum
@@ -26,23 +30,36 @@ class State(StrEnum):
     RUNNING = "running"  # one attempt is under way
     RETRYING = "retrying"  # an attempt failed, the next one waits for its backoff
     SUCCEEDED = "succeeded"
-    FAILED = "failed"
+    FAILED = "failed"  # the task said so, and no further attempt was left
+    DEAD = "dead"  # nobody said anything: too many workers died with it in hand
+    CANCELLED = "cancelled"
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.SCHEDULED: frozenset({State.QUEUED}),
-    State.QUEUED: frozenset({State.RUNNING}),
-    State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.RETRYING, State.QUEUED}),
-    State.RETRYING: frozenset({State.QUEUED}),
+    State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
+    State.RUNNING: frozenset(
+        {
+            State.SUCCEEDED, State.FAILED, State.RETRYING, State.QUEUED, State.DEAD,
+            State.CANCELLED,
+        }
+    ),
+    State.RETRYING: frozenset({State.QUEUED, State.CANCELLED}),
     State.SUCCEEDED: frozenset(),
-    State.FAILED: frozenset(),
-}
-FINAL = frozenset(state for state, then in TRANSITIONS.items() if not then)
+    State.FAILED: frozenset({State.QUEUED}),
+    State.DEAD: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED}),
+}  # fmt: skip
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED})
+# The dead letters, and what somebody stopped: an operator may queue these again.
+REPLAYABLE = frozenset(state for state in FINAL if TRANSITIONS[state])
 
 
 class Job(NamedTuple):
     """One accepted call. Times are seconds since the epoch; ``args``, ``kwargs``, ``details`` and
-    ``error`` are JSON texts. ``seq`` counts the job's journal and fences every write to it.
+    ``error`` are JSON texts. ``seq`` counts the job's journal and fences every write to it;
+    ``failures`` and ``losses`` count attempts that failed, and whose worker died, since the job was
+    submitted or replayed. ``cancel`` is who has asked the attempt under way to end.
     """
 
     id: str
@@ -59,10 +76,12 @@ class Job(NamedTuple):
     started: float | None = None
     finished: float | None = None
     attempt: int = 0
+    failures: int = 0
     losses: int = 0
     worker: str | None = None
     lease: float | None = None
     error: str | None = None
+    cancel: str | None = None
     seq: int = 0
 
     @property

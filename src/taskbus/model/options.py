@@ -3,6 +3,7 @@
 from typing import Any
 
 from taskbus.model.errors import InvalidArgument
+from taskbus.model.json import dump_field
 
 # Higher runs earlier.
 PRIORITIES = {"low": 250, "normal": 500, "high": 750, "urgent": 1000}
@@ -10,6 +11,24 @@ HIGHEST_PRIORITY = 1000
 LONGEST_TIMEOUT = 7 * 24 * 3600.0
 LONGEST_DELAY = 366 * 24 * 3600.0
 MOST_RETRIES = 100
+
+
+def check_args(value: Any) -> str | None:
+    """Positional arguments as JSON; None where none are given."""
+    if value is not None and not isinstance(value, (list, tuple)):
+        raise InvalidArgument(
+            "args", value, "not a list", "send the positional arguments as a list"
+        )
+    return None if value is None else dump_field("args", value)
+
+
+def check_kwargs(value: Any) -> str | None:
+    """Keyword arguments as JSON; None where none are given."""
+    if value is not None and not isinstance(value, dict):
+        raise InvalidArgument(
+            "kwargs", value, "not an object", "send keyword arguments as an object"
+        )
+    return None if value is None else dump_field("kwargs", value)
 
 
 def check_priority(value: Any) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from taskbus.model.errors import JobNotFound
 from taskbus.model.job import Change, Event, Job, Placement, State
 
 
@@ -32,11 +33,21 @@ class Store(Protocol):
         """Apply each change whose job still is at ``before.seq``; says which were applied.
 
         A change that follows another of the same job in the same call is applied after it, and
-        refused with it. Not ``durable``: a power failure, not a crash, may undo it.
+        refused with it. ``cancel``, ``args`` and ``kwargs`` are written by a replay alone. Not
+        ``durable``: a power failure, not a crash, may undo it.
         """
 
     def renew(self, job: Job, lease: float) -> bool:
         """Extend the running attempt's lease; False when the attempt is no longer the job's."""
+
+    def ask_to_end(self, job: Job, actor: str) -> bool:
+        """Note who wants the running attempt to end; False when it is no longer the job's."""
+
+    def asked_to_end(self, jobs: Collection[str]) -> dict[str, str]:
+        """Who has asked each of these to end; nothing of those whom nobody has asked."""
+
+    def remove(self, jobs: Collection[str]) -> list[str]:
+        """Forget those that have ended, with journal and result; returns which."""
 
     def job(self, job: str) -> Job | None:
         """The job as it is now."""
@@ -69,3 +80,11 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+def existing(store: Store, job_id: str) -> Job:
+    """The job, or JobNotFound."""
+    job = store.job(job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job

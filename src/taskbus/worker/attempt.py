@@ -57,12 +57,12 @@ class Attempt:
         self._output = _Output()
         self._progress: dict[str, Any] | None = None
         self._unsaved: list[Note] = []
-        self._timed_out = False
+        self._ending = ""
         child.start(_given(job, pattern))
 
     @property
     def wake(self) -> float:
-        """When ``on_time`` has something to do."""
+        """When ``enforce`` or ``flush`` has something to do, or the claim is to be kept."""
         wake = min(self._deadline, self.keep_at)
         return wake if self._flush_at is None else min(wake, self._flush_at)
 
@@ -91,11 +91,23 @@ class Attempt:
         return True
 
     def enforce(self, now: float) -> None:
-        """End a child that is over its time: first TERM, to clean up, then KILL."""
+        """End a child that is over its time."""
         if now >= self._deadline:
-            self.spares.kill(self.child, signal.SIGKILL if self._timed_out else signal.SIGTERM)
-            self._timed_out = True
-            self._deadline = now + _GRACE
+            self._end(self._ending or "timeout", now)
+
+    def cancel(self, actor: str, now: float) -> None:
+        """Somebody wants it to end."""
+        if self.job.cancel is None:
+            self.job = self.job._replace(cancel=actor)
+            self._unsaved.append(("cancelling", {"actor": actor}))
+            self._flush_at = now
+            self._end("cancel", now)
+
+    def _end(self, why: str, now: float) -> None:
+        """First TERM to the whole group, to clean up, then KILL."""
+        self.spares.kill(self.child, signal.SIGKILL if self._ending else signal.SIGTERM)
+        self._ending = why
+        self._deadline = now + _GRACE
 
     def kept(self, now: float) -> None:
         """The claim was renewed."""
@@ -157,7 +169,7 @@ class Attempt:
 
     def _judge(self, status: int) -> Outcome:
         """What the death of a child that reported nothing says."""
-        if self._timed_out:
+        if self._ending == "timeout":
             error: Exception = TaskTimeout(f"did not end within {self.job.timeout:g} seconds")
         elif os.WIFSIGNALED(status):
             name = signal_name(os.WTERMSIG(status))

@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,8 @@ from taskbus.worker.spares import ForkerGone, Spares
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+# How often the store is asked whether somebody wants a running job to end.
+_LOOK_SECONDS = 0.5
 
 
 class _Slot:
@@ -90,6 +92,7 @@ class Worker:
         self._is_cold = False
         self._reload_at = 0.0
         self._left: int | None = None
+        self._look_at = 0.0
         self._store_rest_until = 0.0
         self._store_pause = _FIRST_PAUSE
         self._listen()
@@ -150,7 +153,7 @@ class Worker:
             elif slot.idle:
                 wake = min(wake, slot.rest_until)
             elif slot.attempt is not None and slot.attempt.outcome is None:
-                wake = min(wake, slot.attempt.wake)
+                wake = min(wake, slot.attempt.wake, max(now, self._look_at))
                 for fd in slot.attempt.open:
                     readers[fd] = partial(slot.attempt.read, fd, now)
             elif slot.attempt is None and slot.outcome is None and slot.job is not None:
@@ -163,9 +166,10 @@ class Worker:
 
     def _turn(self, now: float) -> None:
         """Everything that follows from what was read."""
+        asked = self._asked_to_end(now)
         for slot in self._slots:
             if slot.attempt is not None and slot.attempt.outcome is None:
-                self._tend(slot, slot.attempt, now)
+                self._tend(slot, slot.attempt, now, asked.get(slot.attempt.job.id))
         if now >= self._store_rest_until:
             try:
                 self._commit(now)
@@ -258,10 +262,13 @@ class Worker:
         except ForkerGone as error:
             self._lose(self._spares, error)
 
-    def _tend(self, slot: _Slot, attempt: Attempt, now: float) -> None:
-        """Keep the claim, enforce the time, store what the child said."""
+    def _tend(self, slot: _Slot, attempt: Attempt, now: float, unwanted_by: str | None) -> None:
+        """Keep the claim, enforce the time and the caller's wish, store what the child said."""
         try:
             attempt.enforce(now)
+            if unwanted_by is not None:
+                attempt.cancel(unwanted_by, now)
+                slot.job = attempt.job
             if now >= attempt.keep_at:
                 self._keep(slot, attempt, now)
             elif notes := attempt.flush(now):
@@ -277,6 +284,18 @@ class Worker:
         except StoreUnavailable as error:
             log.warning("job %s: %s", attempt.job.id, error)
             attempt.kept(now)
+
+    def _asked_to_end(self, now: float) -> Mapping[str, str]:
+        """Which jobs in hand somebody wants to end, and who."""
+        running = [slot.job.id for slot in self._slots if slot.job and slot.attempt]
+        if now < self._look_at or not running:
+            return {}
+        self._look_at = now + _LOOK_SECONDS
+        try:
+            return self._store.asked_to_end(running)
+        except StoreUnavailable as error:
+            log.warning("cannot see who wants jobs to end: %s", error)
+            return {}
 
     def _keep(self, slot: _Slot, attempt: Attempt, now: float) -> None:
         """Renew reservation and lease. Only the lease decides whether the job is still ours."""

@@ -1,0 +1,22 @@
+"""Replay: a job that ended without success is queued once more, as if it were new."""
+
+from taskbus.model.errors import NotReplayable
+from taskbus.model.job import REPLAYABLE, Change, Job, State, move
+
+
+def replay(
+    job: Job, actor: str, now: float, args: str | None = None, kwargs: str | None = None
+) -> Change:
+    """The change that queues it again, with other arguments, JSON, where they are given.
+
+    Attempts count on; retries begin anew. Raises NotReplayable where it has succeeded or has not
+    ended.
+    """
+    if job.state not in REPLAYABLE:
+        raise NotReplayable(job.id, job.state)
+    return move(
+        job, State.QUEUED, now, reason="replayed", actor=actor,
+        args=job.args if args is None else args,
+        kwargs=job.kwargs if kwargs is None else kwargs,
+        due=now, started=None, finished=None, failures=0, losses=0, error=None, cancel=None,
+    )  # fmt: skip

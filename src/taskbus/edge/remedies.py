@@ -1,0 +1,132 @@
+"""Remedies: what somebody does about a job: cancel it, replay it, forget it."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from twisted.internet.threads import deferToThread
+
+from taskbus.core.cancel import cancel
+from taskbus.core.chores import place
+from taskbus.core.replay import replay
+from taskbus.edge.request import chosen_job, chosen_states, chosen_uris, named, whole, yes_or_no
+from taskbus.model.errors import InvalidArgument, NotReplayable, QueueUnavailable
+from taskbus.model.job import REPLAYABLE, Change, Job, State
+from taskbus.model.options import check_args, check_kwargs
+from taskbus.port.bell import Bell
+from taskbus.port.clock import Clock
+from taskbus.port.queue import Queue
+from taskbus.port.store import Store, existing
+
+log = logging.getLogger(__name__)
+
+_MOST = 1000
+
+
+class _Chosen(NamedTuple):
+    """Which dead letters somebody means."""
+
+    read: Callable[[], Sequence[Job]]
+    dry_run: bool
+
+
+class Remedies:
+    """The procedures, for ``taskbus.edge.control``."""
+
+    def __init__(self, store: Store, queue: Queue, bell: Bell, clock: Clock) -> None:
+        self._store = store
+        self._queue = queue
+        self._bell = bell
+        self._clock = clock
+
+    def endpoints(self) -> dict[str, Callable[..., Any]]:
+        """By URI."""
+        return {
+            "taskbus.job.cancel": self.cancel,
+            "taskbus.job.replay": self.replay,
+            "taskbus.job.replay_many": self.replay_many,
+            "taskbus.job.discard_many": self.discard_many,
+        }
+
+    def cancel(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``cancel(job)`` -> ``"cancelled"``, or ``"running"`` until its worker has ended it."""
+        job = chosen_job(named(("job",), args, kwargs))
+        who = _actor(details)
+
+        def end() -> str:
+            state = cancel(self._store, self._clock, existing(self._store, job), who)
+            self._bell.ring()
+            return state.value
+
+        return deferToThread(end)
+
+    def replay(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``replay(job, args=, kwargs=)`` -> the job's id; it is queued once more."""
+        request = named(("job", "args", "kwargs"), args, kwargs)
+        job = chosen_job(request)
+        new_args, new_kwargs = check_args(request.get("args")), check_kwargs(request.get("kwargs"))
+        who = _actor(details)
+
+        def again() -> str:
+            change = replay(existing(self._store, job), who, self._clock(), new_args, new_kwargs)
+            if not self._queue_again([change]):
+                raise NotReplayable(job, "changed by somebody else at this moment")
+            return job
+
+        return deferToThread(again)
+
+    def replay_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``replay_many(state=, uri=, limit=1000, dry_run=False)`` -> ids of the jobs queued again.
+
+        Dead letters, failed and dead jobs, where no state is named.
+        """
+        found = self._chosen(args, kwargs)
+        who = _actor(details)
+
+        def again() -> list[str]:
+            jobs = found.read()
+            if found.dry_run:
+                return [job.id for job in jobs]
+            now = self._clock()
+            return self._queue_again([replay(job, who, now) for job in jobs])
+
+        return deferToThread(again)
+
+    def discard_many(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``discard_many(state=, uri=, limit=1000, dry_run=False)`` -> ids of the jobs forgotten,
+        with their journals and results; those that ``replay_many`` would queue again.
+        """
+        found = self._chosen(args, kwargs)
+
+        def forget() -> list[str]:
+            ids = [job.id for job in found.read()]
+            return ids if found.dry_run else self._store.remove(ids)
+
+        return deferToThread(forget)
+
+    def _queue_again(self, changes: Sequence[Change]) -> list[str]:
+        """Store and queue what is replayed; the ids of those that nobody else has changed."""
+        done = self._store.advance(changes)
+        self._bell.ring()
+        again = [change.after for change, ok in zip(changes, done, strict=True) if ok]
+        try:
+            place(self._store, self._queue, [job.placement for job in again])
+        except QueueUnavailable as error:
+            log.warning("queue is down, %d replayed jobs wait in the store: %s", len(again), error)
+        return [job.id for job in again]
+
+    def _chosen(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Chosen:
+        request = named(("state", "uri", "limit", "dry_run"), args, kwargs)
+        wanted = chosen_states(request.get("state")) or [State.FAILED, State.DEAD]
+        if wrong := [state for state in wanted if state not in REPLAYABLE]:
+            raise InvalidArgument(
+                "state", wrong[0].value, "is no dead letter", f"use {', '.join(sorted(REPLAYABLE))}"
+            )
+        uri = chosen_uris(request.get("uri"))
+        limit = whole(request, "limit", 1, _MOST, _MOST)
+        dry_run = yes_or_no(request, "dry_run")
+        return _Chosen(lambda: self._store.jobs(wanted, uri, "", limit), dry_run)
+
+
+def _actor(details: Any) -> str:
+    return str(details.caller_authid or "unknown")
