@@ -17,6 +17,7 @@ from autobahn.twisted.websocket import WampWebSocketClientFactory
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
 from autobahn.wamp.types import (
+    CallOptions,
     Challenge,
     CloseDetails,
     ComponentConfig,
@@ -158,9 +159,19 @@ class Session:
         assert self._inner.session_id is not None
         return self._inner.session_id
 
-    def call(self, uri: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, uri: str, /, *args: Any, **kwargs: Any) -> Any:
         """The result of a call; ApplicationError when it fails."""
         return _in_reactor(self._inner.call, uri, *args, **kwargs)
+
+    def begin(
+        self, uri: str, /, *args: Any, on_progress: Callable[[Any], Any], **kwargs: Any
+    ) -> Callable[[], Any]:
+        """Send a call before any later one; what this returns waits for the answer.
+
+        ``on_progress`` runs in the reactor, with each progressive result.
+        """
+        options = CallOptions(on_progress=on_progress)
+        return _begin(self._inner.call, uri, *args, options=options, **kwargs)
 
     def register(self, procedure: Callable[..., Any], uri: str, match: str = "exact") -> None:
         """Serve ``uri``; the procedure runs in the reactor and gets a keyword ``details``."""
@@ -261,20 +272,27 @@ def _connect(inner: _Session, router: Router, via: Via) -> "Deferred[None]":
 
 def _in_reactor(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The outcome of ``function``, called in the reactor's thread."""
+    return _begin(function, *args, **kwargs)()
+
+
+def _begin(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], Any]:
     outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def call() -> None:
         maybeDeferred(function, *args, **kwargs).addBoth(outcomes.put)
 
+    def wait() -> Any:
+        try:
+            outcome = outcomes.get(timeout=_ANSWER_SECONDS)
+        except queue.Empty:
+            raise TimeoutError(f"no answer within {_ANSWER_SECONDS} seconds") from None
+        if isinstance(outcome, Failure):
+            raise outcome.value  # type: ignore[misc]
+        return outcome
+
     _run_reactor()
     reactor.callFromThread(call)
-    try:
-        outcome = outcomes.get(timeout=_ANSWER_SECONDS)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {_ANSWER_SECONDS} seconds") from None
-    if isinstance(outcome, Failure):
-        raise outcome.value  # type: ignore[misc]
-    return outcome
+    return wait
 
 
 _reactor_lock = threading.Lock()

@@ -1,0 +1,266 @@
+"""Every door of a running bus refuses what is wrong by its name, and goes on as if nothing was."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autobahn.wamp.exception import ApplicationError
+
+from taskbus.model.identity import new_job_id
+from tests.support.bridge import post
+from tests.support.router import Session
+from tests.support.site import Site, running_site
+
+pytestmark = pytest.mark.acceptance
+
+ECHO = "com.example.test.echo"
+ENTRIES = f"""
+[api."{ECHO}"]
+python = "tests.support.tasks:Echo"
+"""
+INVALID, UNKNOWN = "taskbus.error.invalid_argument", "taskbus.error.unknown_uri"
+NOT_FOUND = "taskbus.error.job_not_found"
+NOBODY = new_job_id()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with (
+        tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as folder,
+        running_site(Path(folder), entries=ENTRIES) as up,
+    ):
+        yield up
+
+
+@pytest.fixture(scope="module")
+def operator(site: Site) -> Iterator[Session]:
+    with site.joined() as session:
+        yield session
+
+
+@pytest.fixture(autouse=True)
+def unharmed(operator: Session) -> Iterator[None]:
+    """After each test no job was stored, and the next valid call works."""
+
+    def stored() -> int:
+        return sum(operator.call("taskbus.bus.status")["jobs"].values())
+
+    before = stored()
+    yield
+    assert operator.call(ECHO, "next").results == (ECHO, "next")
+    assert stored() == before
+
+
+# --- over WAMP -----------------------------------------------------------------------------------
+
+Case = tuple[str, list[Any], dict[str, Any], str]
+
+
+def submit(*args: Any, **kwargs: Any) -> Case:
+    """A wrong submission; the last argument is the field that is wrong."""
+    *sent, field = args
+    return "submit", sent, kwargs, field
+
+
+def each(name: str, sent: list[Any], field: str, *values: Any) -> list[Case]:
+    """The same call with every value of one field."""
+    return [(name, sent, {field: value}, field) for value in values]
+
+
+SUBMIT: list[Case] = [
+    submit("uri"),
+    submit(None, "uri"),
+    submit(5, "uri"),
+    submit("echo", "uri"),
+    submit("com.example.*", "uri"),
+    submit("com.example.test..echo", "uri"),
+    submit("com.example.test.Écho", "uri"),
+    submit(ECHO, "text", "args"),
+    submit(ECHO, {"a": 1}, "args"),
+    submit(ECHO, 5, "args"),
+    submit(ECHO, [b"bytes"], "args[0]"),
+    submit(ECHO, [], "text", "kwargs"),
+    submit(ECHO, [], [1], "kwargs"),
+    submit(ECHO, [], {"a": [float("nan")]}, "kwargs.a[0]"),
+    submit(ECHO, [], {}, 5, "args"),
+    submit(ECHO, [], "args", args=[]),
+    submit(ECHO, "uri", uri=ECHO),
+    submit(ECHO, "when", when=5),
+    submit(ECHO, "details", details={"caller_authid": "root"}),
+    submit(ECHO, "id", id=NOBODY),
+    *each("submit", [ECHO], "priority", "highest", -1, 1001, True, 1.5, [], "5"),
+    *each("submit", [ECHO], "delay", -1, "soon", 1e9, True, [1], float("nan")),
+    *each("submit", [ECHO], "timeout", 0, -5, "60", 1e9, True, float("inf")),
+    *each("submit", [ECHO], "retries", -1, 101, 1.5, "3", True),
+]
+MANY: list[Case] = [
+    ("submit_many", [], {}, "jobs"),
+    ("submit_many", ["text"], {}, "jobs"),
+    ("submit_many", [{"uri": ECHO}], {}, "jobs"),
+    ("submit_many", [[{"uri": ECHO}] * 10_001], {}, "jobs"),
+    ("submit_many", [[{"uri": ECHO}, 5]], {}, "jobs[1]"),
+    ("submit_many", [[{"uri": ECHO}, {}]], {}, "uri"),
+    ("submit_many", [[{"uri": ECHO}, {"uri": ECHO, "delay": -1}]], {}, "delay"),
+    ("submit_many", [[{"uri": ECHO}, {"uri": ECHO, "kwargs": {"a": b""}}]], {}, "kwargs.a"),
+    ("submit_many", [[]], {"priority": 5}, "priority"),
+]
+READ: list[Case] = [
+    *((name, [], {}, "job") for name in ("get", "events", "wait")),
+    *((name, [5], {}, "job") for name in ("get", "events", "wait")),
+    *((name, ["nonsense"], {}, "job") for name in ("get", "events", "wait")),
+    *((name, [NOBODY.upper()], {}, "job") for name in ("get", "events", "wait")),
+    *((name, [NOBODY], {"when": 1}, "when") for name in ("get", "events", "wait")),
+    *((name, [NOBODY], {"job": NOBODY}, "job") for name in ("get", "events", "wait")),
+    ("get", [NOBODY, 1], {}, "args"),
+    *each("events", [NOBODY], "after", -1, "x", 1.5, True, 2**40),
+    *each("events", [NOBODY], "limit", 0, 1001, "x", True),
+    *each("wait", [NOBODY], "timeout", -1, "x", True, 1e9),
+    *each("list", [], "state", "lost", ["queued", "lost"], 5, [[]], ""),
+    *each("list", [], "uri", 5, "a b", "com..x", ""),
+    *each("list", [], "before", 5, "nonsense", "", []),
+    *each("list", [], "limit", 0, 1001, "x", True, 1.5),
+    ("list", [], {"when": 1}, "when"),
+    ("list", [None, None, None, 10, 5], {}, "args"),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "kwargs", "field"), [*SUBMIT, *MANY, *READ])
+def test_a_wrong_argument_is_named(
+    operator: Session, name: str, args: list[Any], kwargs: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        operator.call(f"taskbus.job.{name}", *args, **kwargs)
+    assert caught.value.error == INVALID
+    assert caught.value.kwargs["field"] == field
+    assert caught.value.kwargs["remedy"]
+
+
+def test_keywords_that_python_uses_itself(operator: Session) -> None:
+    """They come from callers in other languages."""
+    for name, kwargs in (("submit", {"details": 1}), ("get", {"details": 1}), ("list", {"_": 1})):
+        with pytest.raises(ApplicationError) as caught:
+            operator.call(f"taskbus.job.{name}", **kwargs)
+        assert caught.value.error == INVALID
+
+
+@pytest.mark.parametrize("name", ["get", "events", "wait"])
+def test_a_job_that_nobody_knows(operator: Session, name: str) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        operator.call(f"taskbus.job.{name}", NOBODY)
+    assert caught.value.error == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("uri", "args", "error"),
+    [
+        ("taskbus.job.submit", ["com.example.test.nobody"], UNKNOWN),
+        ("taskbus.job.submit_many", [[{"uri": ECHO}, {"uri": "com.example.x.y"}]], UNKNOWN),
+        ("taskbus.bus.status", [5], INVALID),
+        ("com.example.test.nobody", [], "wamp.error.no_such_procedure"),
+        ("com.example.nobody.x", [], "wamp.error.not_authorized"),
+        ("taskbus.job.nothing", [], "wamp.error.no_such_procedure"),
+    ],
+)
+def test_a_wrong_uri(operator: Session, uri: str, args: list[Any], error: str) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        operator.call(uri, *args)
+    assert caught.value.error == error
+
+
+# --- over HTTP -----------------------------------------------------------------------------------
+
+SUBMISSION = {"procedure": "taskbus.job.submit", "args": [ECHO]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"secret": "wrong"}, 401),
+        ({"key": "wrong"}, 401),
+        ({"signature": None}, 400),
+        ({"age": timedelta(seconds=310)}, 400),
+        ({"timestamp": "2020-01-01T00:00:00.000Z"}, 400),
+        ({"body": b'{"procedure": "taskbus.job.submit", "args": ["'}, 400),
+        ({"body": b"\xff"}, 400),
+        ({"body": b"[]"}, 400),
+        ({"body": b"{}"}, 400),
+        ({"body": json.dumps(SUBMISSION | {"kwargs": {"a": "x" * 2**20}}).encode()}, 413),
+        ({"content_type": "text/plain"}, 400),
+    ],
+)
+def test_a_wrong_request_stores_nothing(site: Site, changes: dict[str, Any], status: int) -> None:
+    answered, answer = post(site, "/call", SUBMISSION, **(site.bridge_secret() | changes))
+    assert answered == status
+    assert answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"procedure": "com.example.test.nobody"}, "wamp.error.no_such_procedure"),
+        ({"procedure": "com.example.nobody.x"}, "wamp.error.not_authorized"),
+        ({"procedure": "taskbus.bus.status"}, "wamp.error.not_authorized"),
+        ({"procedure": "taskbus.job.submit"}, INVALID),
+        ({"procedure": "taskbus.job.submit", "args": ["com.example.x.y"]}, UNKNOWN),
+        (SUBMISSION | {"kwargs": {"when": 5}}, INVALID),
+        (SUBMISSION | {"kwargs": {"delay": "soon"}}, INVALID),
+        (SUBMISSION | {"kwargs": {"delay": float("nan")}}, INVALID),
+        ({"procedure": "taskbus.job.get", "args": [NOBODY]}, NOT_FOUND),
+        ({"procedure": "taskbus.job.wait", "args": [NOBODY]}, NOT_FOUND),
+    ],
+)
+def test_a_wrong_call_is_told_with_its_error(
+    site: Site, request_: dict[str, Any], error: str
+) -> None:
+    status, answer = post(site, "/call", request_, **site.bridge_secret())
+    assert (status, answer["error"]) == (200, error)
+
+
+# --- over the command line -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["call", "com.example.test.nobody"], 2, "wamp.error.no_such_procedure"),
+        (["call", "com..x"], 2, "uri: not a URI"),
+        (["call", "com.example.nobody.x"], 2, "wamp.error.not_authorized"),
+        (["call", ECHO, str(2**64)], 2, "args[0]: an integer of more than 64 bits"),
+        (["call", ECHO, "[NaN]"], 2, "args[0][0]: not a finite number"),
+        (["call", ECHO, '"\\ud800"'], 2, "args[0]: a text with half a character"),
+        (["call", ECHO, "[" * 200 + "]" * 200], 2, "nested more than 100 deep"),
+        (["call", ECHO, "-k", "size"], 2, "--keyword: not NAME=VALUE"),
+        (["call", ECHO, "-k", "options=1"], 2, "--keyword: not a name that 'call' can send"),
+        (["submit", "nonsense"], 2, "uri: not a WAMP URI"),
+        (["submit", "com.example.test.nobody"], 2, UNKNOWN),
+        (["submit", ECHO, str(-(2**64))], 2, "args[0]: an integer of more than 64 bits"),
+        (["submit", ECHO, "--delay=-1"], 2, "delay: not a number of seconds"),
+        (["submit", ECHO, "--priority", "highest"], 2, "priority: not a priority"),
+        (["submit", ECHO, "--timeout", "never"], 2, "timeout: not a number of seconds"),
+        (["submit", ECHO, "--when", "5"], 2, "unrecognized arguments: --when"),
+        (["job", "nonsense"], 2, "job: not a job id"),
+        (["job", NOBODY], 2, NOT_FOUND),
+        (["job", NOBODY, "--wait"], 2, NOT_FOUND),
+        (["logs", NOBODY], 2, NOT_FOUND),
+        (["logs", NOBODY, "-f"], 2, NOT_FOUND),
+        (["jobs", "--limit", "0"], 2, "limit: out of range"),
+        (["jobs", "--state", "lost"], 2, "state: not a state"),
+        (["jobs", "--uri", "com..x"], 2, "uri: not a URI"),
+    ],
+)
+def test_a_wrong_command(site: Site, words: list[str], code: int, said: str) -> None:
+    done = site.taskbus(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_commands_that_look_for_a_uri(site: Site) -> None:
+    assert site.taskbus("jobs", "--uri", "com.example.*").returncode == 0
+    done = site.taskbus("call", "--json", ECHO, "-k", "uri=1", "-k", "on_progress=2")
+    told = json.loads(done.stdout)["kwargs"]
+    assert (told["uri"], told["on_progress"]) == (1, 2)
