@@ -108,27 +108,39 @@ MANY: list[Case] = [
     ("submit_many", [[{"uri": ECHO}, {"uri": ECHO, "kwargs": {"a": b""}}]], {}, "kwargs.a"),
     ("submit_many", [[]], {"priority": 5}, "priority"),
 ]
-READ: list[Case] = [
-    *((name, [], {}, "job") for name in ("get", "events", "wait")),
-    *((name, [5], {}, "job") for name in ("get", "events", "wait")),
-    *((name, ["nonsense"], {}, "job") for name in ("get", "events", "wait")),
-    *((name, [NOBODY.upper()], {}, "job") for name in ("get", "events", "wait")),
-    *((name, [NOBODY], {"when": 1}, "when") for name in ("get", "events", "wait")),
-    *((name, [NOBODY], {"job": NOBODY}, "job") for name in ("get", "events", "wait")),
-    ("get", [NOBODY, 1], {}, "args"),
+OF_ONE = ("get", "events", "wait", "cancel", "replay")
+OF_MANY = ("list", "replay_many", "discard_many")
+WRONG_JOBS: list[tuple[list[Any], dict[str, Any], str]] = [
+    ([], {}, "job"),
+    ([5], {}, "job"),
+    (["nonsense"], {}, "job"),
+    ([NOBODY.upper()], {}, "job"),
+    ([NOBODY], {"job": NOBODY}, "job"),
+    ([NOBODY], {"when": 1}, "when"),
+    ([NOBODY, None, None, 1], {}, "args"),
+]
+OTHERS: list[Case] = [
+    *((name, *case) for name in OF_ONE for case in WRONG_JOBS),
     *each("events", [NOBODY], "after", -1, "x", 1.5, True, 2**40),
     *each("events", [NOBODY], "limit", 0, 1001, "x", True),
     *each("wait", [NOBODY], "timeout", -1, "x", True, 1e9),
-    *each("list", [], "state", "lost", ["queued", "lost"], 5, [[]], ""),
-    *each("list", [], "uri", 5, "a b", "com..x", ""),
+    *each("replay", [NOBODY], "args", "text", {"a": 1}, 5),
+    *each("replay", [NOBODY], "kwargs", "text", [1], 5),
+    ("replay", [NOBODY, [b"bytes"]], {}, "args[0]"),
+    *(case for name in OF_MANY for case in each(name, [], "state", "lost", ["failed", 5], 5, "")),
+    *(case for name in OF_MANY for case in each(name, [], "uri", 5, "a b", "com..x", "")),
+    *(case for name in OF_MANY for case in each(name, [], "limit", 0, 10**6, "x", True, 1.5)),
+    *(case for name in OF_MANY for case in each(name, [], "when", 1)),
+    *((name, [None] * 5, {}, "args") for name in OF_MANY),
+    *each("replay_many", [], "state", "succeeded", ["failed", "running"]),
+    *each("discard_many", [], "state", "succeeded", ["failed", "running"]),
+    *each("replay_many", [], "dry_run", 1, "yes"),
+    *each("discard_many", [], "dry_run", 1, "yes"),
     *each("list", [], "before", 5, "nonsense", "", []),
-    *each("list", [], "limit", 0, 1001, "x", True, 1.5),
-    ("list", [], {"when": 1}, "when"),
-    ("list", [None, None, None, 10, 5], {}, "args"),
 ]
 
 
-@pytest.mark.parametrize(("name", "args", "kwargs", "field"), [*SUBMIT, *MANY, *READ])
+@pytest.mark.parametrize(("name", "args", "kwargs", "field"), [*SUBMIT, *MANY, *OTHERS])
 def test_a_wrong_argument_is_named(
     operator: Session, name: str, args: list[Any], kwargs: dict[str, Any], field: str
 ) -> None:
@@ -147,7 +159,7 @@ def test_keywords_that_python_uses_itself(operator: Session) -> None:
         assert caught.value.error == INVALID
 
 
-@pytest.mark.parametrize("name", ["get", "events", "wait"])
+@pytest.mark.parametrize("name", OF_ONE)
 def test_a_job_that_nobody_knows(operator: Session, name: str) -> None:
     with pytest.raises(ApplicationError) as caught:
         operator.call(f"taskbus.job.{name}", NOBODY)
