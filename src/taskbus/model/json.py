@@ -53,7 +53,10 @@ def _reserved(kwargs: Any) -> Flaw | None:
 
 def dump_result(args: Any, kwargs: Any) -> str:
     """A task's result as JSON text, ``{"args": [...], "kwargs": {...}}``, or InvalidResult."""
-    if found := flaw("args", args) or flaw("kwargs", kwargs) or _reserved(kwargs):
+    found = flaw("args", args)
+    if kwargs and not found:
+        found = flaw("kwargs", kwargs) or _reserved(kwargs)
+    if found:
         raise InvalidResult(
             f"the result's {found.place}: {found.problem}",
             field=found.place,
