@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import autobahn.twisted  # noqa: F401 - the serializers bind to the framework chosen before them
 import pytest
 from autobahn.wamp.serializer import JsonObjectSerializer, MsgPackObjectSerializer
 from hypothesis import given
