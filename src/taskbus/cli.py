@@ -146,8 +146,7 @@ def _submit(settings: Settings, options: argparse.Namespace) -> int:
     args, kwargs = _arguments(options)
     chosen = {
         name: _value(value)
-        for name in ("priority", "delay", "timeout", "retries")
-        if (value := getattr(options, name)) is not None
+        for name, value in _given(options, "priority", "delay", "timeout", "retries").items()
     }
     job = _visit(
         settings, _calling("taskbus.job.submit", options.uri, args=args, kwargs=kwargs, **chosen)
@@ -157,8 +156,7 @@ def _submit(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
-    asked = {"state": options.state, "uri": options.uri, "limit": options.limit}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(options, "state", "uri", "limit")
     found = _visit(settings, _calling("taskbus.job.list", **given))
     show.as_json(found) if options.json else show.jobs(found)
     return 0
@@ -186,10 +184,9 @@ def _cancel(settings: Settings, options: argparse.Namespace) -> int:
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
     args, kwargs = _arguments(options)
-    edited = {"args": args or None, "kwargs": kwargs or None}
-    given = {name: value for name, value in edited.items() if value is not None}
     if options.id is not None:
-        again = _calling("taskbus.job.replay", options.id, **given)
+        edited = {name: value for name, value in (("args", args), ("kwargs", kwargs)) if value}
+        again = _calling("taskbus.job.replay", options.id, **edited)
         show.result(_visit(settings, again), options.json)
         return 0
     return _each_dead(settings, options, "taskbus.job.replay_many")
@@ -204,8 +201,7 @@ def _each_dead(settings: Settings, options: argparse.Namespace, procedure: str) 
         raise InvalidArgument(
             "id", None, "nothing is chosen", "name --state, --uri, or --all failed and dead jobs"
         )
-    asked = {name: getattr(options, name) for name in ("state", "uri", "limit", "dry_run")}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(options, "state", "uri", "limit", "dry_run")
     ids = _visit(settings, _calling(procedure, **given))
     show.as_json(ids) if options.json else show.lines(ids)
     return 0
@@ -304,6 +300,12 @@ class CallFailed(TaskbusError):
                 "check the spelling with 'taskbus check'; the bus serves URIs that are new in the "
                 "API map after 'taskbus down' and 'taskbus up'"
             )
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the options that were used."""
+    asked = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _arguments(options: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:

@@ -164,3 +164,12 @@ def test_a_browser_may_cancel_and_replay_and_not_discard(site: Site) -> None:
         with pytest.raises(ApplicationError) as caught:
             browser.call("taskbus.job.discard_many", state="cancelled")
         assert caught.value.error == "wamp.error.not_authorized"
+
+
+def test_who_waits_for_a_replayed_job_hears_of_its_new_end(session: Session) -> None:
+    """Its earlier end is still on its way to whoever watches."""
+    for _ in range(10):
+        job = session.call("taskbus.job.submit", f"{DANTE}.sleeper", [0], delay=3600)
+        assert session.call("taskbus.job.cancel", job) == "cancelled"
+        assert session.call("taskbus.job.replay", job) == job
+        assert session.call("taskbus.job.wait", job) == 0

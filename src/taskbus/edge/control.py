@@ -184,15 +184,21 @@ class Control:
         request = named(("job", "timeout"), args, kwargs)
         job_id = chosen_job(request)
         timeout = wait_seconds(request.get("timeout"))
-        ended = self._ended(job_id, timeout, details.progress)
-        try:
-            job = yield deferToThread(existing, self._store, job_id)
-            if job.state not in FINAL:
-                yield ended
-        finally:
-            ended.addErrback(lambda _: None)
-            ended.cancel()
-        job, result = yield deferToThread(self._outcome, job_id)
+        deadline = self._reactor.seconds() + timeout
+        while True:
+            ended = self._ended(job_id, timeout, details.progress)
+            try:
+                job = yield deferToThread(existing, self._store, job_id)
+                if job.state not in FINAL:
+                    yield ended
+            finally:
+                ended.addErrback(lambda _: None)
+                ended.cancel()
+            job, result = yield deferToThread(self._outcome, job_id)
+            if job.state in FINAL:
+                break
+            # That was an earlier end: it has been replayed since, or just now.
+            timeout = max(0.0, deadline - self._reactor.seconds())
         if job.state is State.SUCCEEDED:
             return answer(result)
         raise refusal(job.error)

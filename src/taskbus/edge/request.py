@@ -37,6 +37,7 @@ def named(
 
 
 def chosen_job(request: Mapping[str, Any]) -> str:
+    """The id under ``job``."""
     job = request.get("job")
     if not is_job_id(job):
         raise InvalidArgument("job", job, "not a job id", "send the id that submitting returned")
@@ -44,6 +45,7 @@ def chosen_job(request: Mapping[str, Any]) -> str:
 
 
 def chosen_states(value: Any) -> list[State]:
+    """One state or a list of them; none where nothing is said."""
     names = [value] if isinstance(value, str) else [] if value is None else value
     wrong = not isinstance(names, (list, tuple)) or not all(name in _STATES for name in names)
     if wrong:
@@ -54,6 +56,7 @@ def chosen_states(value: Any) -> list[State]:
 
 
 def whole(request: Mapping[str, Any], field: str, least: int, most: int, default: int) -> int:
+    """A whole number from ``least`` to ``most``."""
     value = default if request.get(field) is None else request[field]
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
@@ -61,6 +64,7 @@ def whole(request: Mapping[str, Any], field: str, least: int, most: int, default
 
 
 def wait_seconds(value: Any) -> float:
+    """How long to wait; LONGEST_WAIT where nothing is said."""
     if value is None:
         return LONGEST_WAIT
     if (
