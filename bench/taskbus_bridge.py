@@ -36,11 +36,7 @@ def post_calls(site: Site, uri: str, count: int) -> None:
             if not ready:
                 raise RuntimeError(f"POST /call of {uri}: no answer within {_SECONDS} s")
             for connected, _ in ready:
-                connection, answer = connected.fileobj, connected.data
-                answer += connection.recv(65536) or b"closed"
-                if _is_whole(answer):
-                    answer.clear()
-                    _send_next(selector, connection, left)
+                _receive(selector, connected, left)
 
 
 def _send_next(
@@ -52,6 +48,17 @@ def _send_next(
         connection.close()
     else:
         connection.sendall(request)
+
+
+def _receive(
+    selector: selectors.BaseSelector, connected: selectors.SelectorKey, left: Iterator[bytes]
+) -> None:
+    connection, answer = connected.fileobj, connected.data
+    assert isinstance(connection, socket.socket)
+    answer += connection.recv(65536) or b"closed"
+    if _is_whole(answer):
+        answer.clear()
+        _send_next(selector, connection, left)
 
 
 def _is_whole(answer: bytearray) -> bool:

@@ -18,7 +18,7 @@ from taskbus.adapter.sql_schema import VERSION
 from taskbus.core.replay import replay
 from taskbus.model.errors import StoreUnavailable
 from taskbus.model.identity import new_job_id
-from taskbus.model.job import Event, Job, State, born, move, note
+from taskbus.model.job import Event, Job, State, move, note
 from taskbus.port.store import Entry, Store
 from tests.support.processes import PATIENCE, line, python, say
 from tests.support.values import (
@@ -29,6 +29,7 @@ from tests.support.values import (
     failed,
     running,
     start,
+    submission,
     succeeded,
 )
 
@@ -100,7 +101,7 @@ def test_add_takes_all_or_nothing(store: Store) -> None:
 def test_what_came_with_a_refused_add_is_not_taken_either(store: Store) -> None:
     known = added(store)
     with pytest.raises(StoreUnavailable):
-        store.add([known], [born(known, "submitted", "ann")], placed=[known.id])
+        store.add([submission(known)], placed=[known.id])
     assert [one.job for one in store.unplaced(1e12, 100)] == [known.id]
 
 
@@ -415,7 +416,7 @@ def test_queued_jobs_are_unplaced_until_placed(store: Store) -> None:
 
 def test_add_also_notes_what_was_placed_since(store: Store) -> None:
     first, second = added(store), a_job()
-    store.add([second], [born(second, "submitted", "ann")], placed=[first.id])
+    store.add([submission(second)], placed=[first.id])
     assert unplaced(store) == [second.id]
 
 

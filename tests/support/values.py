@@ -1,12 +1,13 @@
 """Values that many tests need."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskbus.core.settle import settle
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.errors import TaskFailure
 from taskbus.model.identity import new_job_id
-from taskbus.model.job import Change, Job, State, born, move
+from taskbus.model.job import Change, Job, Key, Link, State, Submission, born, move
 from taskbus.port.store import Store
 
 WORKER = "host/1/1"
@@ -33,7 +34,12 @@ def a_job(**fields: Any) -> Job:
 
 def add(store: Store, *jobs: Job) -> None:
     """Accept jobs with their first events."""
-    store.add(jobs, [born(job, "submitted", "ann") for job in jobs])
+    store.add([submission(job) for job in jobs])
+
+
+def submission(job: Job, keys: Sequence[Key] = (), links: Sequence[Link] = ()) -> Submission:
+    """A job as it is given to a store."""
+    return Submission(job, born(job, "submitted", "ann"), tuple(keys), tuple(links))
 
 
 def added(store: Store, **fields: Any) -> Job:

@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 from twisted.internet.task import Clock
 
-from taskbus.core.intake import Intake, Submission
+from taskbus.core.intake import Intake
 from taskbus.edge.batch import Batch
 from taskbus.model.errors import StoreUnavailable
+from taskbus.model.job import Submission
 
 PATIENCE = 30.0
 

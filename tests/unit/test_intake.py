@@ -8,11 +8,11 @@ import pytest
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
 from taskbus.core.chores import Chores
-from taskbus.core.intake import Intake, Submission, prepare
+from taskbus.core.intake import Intake, prepare
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import InvalidArgument, QueueUnavailable, StoreUnavailable, UnknownUri
 from taskbus.model.identity import is_job_id
-from taskbus.model.job import State
+from taskbus.model.job import State, Submission
 
 API = ApiMap(
     [
@@ -28,7 +28,7 @@ def prepared(details: dict[str, Any] | None = None, /, **request: Any) -> Submis
 
 
 def test_a_plain_call() -> None:
-    job, event = prepared({"caller_authid": "ann"}, args=[1, "é"], kwargs={"a": None})
+    job, event, *_ = prepared({"caller_authid": "ann"}, args=[1, "é"], kwargs={"a": None})
     assert is_job_id(job.id)
     assert (job.uri, job.state, job.seq) == ("com.x.plain", State.QUEUED, 1)
     assert (job.priority, job.timeout, job.retries) == (500, 300.0, 0)
@@ -40,7 +40,7 @@ def test_a_plain_call() -> None:
 
 
 def test_without_arguments() -> None:
-    job, event = prepared()
+    job, event, *_ = prepared()
     assert (job.args, job.kwargs, job.details) == ("[]", "{}", "{}")
     assert json.loads(event.data)["actor"] == "unknown"
     assert prepared(args=None, kwargs=None, priority=None, delay=None).job.args == "[]"
@@ -55,7 +55,7 @@ def test_options_come_from_the_api_map_unless_given() -> None:
 
 
 def test_a_delay_schedules() -> None:
-    job, event = prepared(delay=90)
+    job, event, *_ = prepared(delay=90)
     assert (job.state, job.created, job.due) == (State.SCHEDULED, NOW, NOW + 90)
     assert event.kind == "scheduled"
     assert prepared(delay=0).job.state is State.QUEUED

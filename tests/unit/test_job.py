@@ -10,7 +10,12 @@ from tests.support.values import a_job
 
 ALLOWED = {
     ("scheduled", "queued"),
+    ("waiting", "queued"),
+    ("waiting", "scheduled"),
+    ("waiting", "cancelled"),
     ("queued", "running"),
+    ("queued", "waiting"),
+    ("queued", "scheduled"),
     ("running", "queued"),
     ("running", "retrying"),
     ("running", "succeeded"),

@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskbus.core.retry import FIRST, JITTER, LONGEST, backoff
+from taskbus.core.retry import backoff
+from taskbus.model.options import Backoff
+
+FIRST, _, LONGEST, JITTER = Backoff()
 
 
 def test_it_doubles() -> None:

@@ -3,13 +3,13 @@
 import os
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from taskbus.model.errors import QueueUnavailable, StoreUnavailable
-from taskbus.model.job import FINAL, Change, Event, Job, Placement, State
+from taskbus.model.errors import KeyTaken, QueueUnavailable, StoreUnavailable
+from taskbus.model.job import FINAL, Change, Event, Job, Key, Link, Placement, State, Submission
 from taskbus.model.uri import covers
 from taskbus.port.queue import Delivery, QueueStats
 from taskbus.port.store import Entry
@@ -28,17 +28,30 @@ class MemoryStore:
         self._journal: list[Entry] = []
         self._position = 0
         self._unplaced: dict[str, float] = {}
+        self._keys: dict[str, Key] = {}
+        self._links: list[Link] = []
 
-    def add(self, jobs: Sequence[Job], events: Sequence[Event], placed: Sequence[str] = ()) -> None:
+    def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
         """See Store."""
         with self._locked():
-            fresh = {job.id: job for job in jobs}
-            if len(fresh) < len(jobs) or fresh.keys() & self._jobs.keys():
+            fresh = {one.job.id: one.job for one in submissions}
+            if len(fresh) < len(submissions) or fresh.keys() & self._jobs.keys():
                 raise StoreUnavailable("a job with this id is stored already")
+            keys = dict(self._keys)
+            for one in submissions:
+                for key in one.keys:
+                    held = keys.get(key.name)
+                    if held and (held.until is None or held.until > one.job.created):
+                        raise KeyTaken(key.name)
+                    keys[key.name] = key
+            self._keys = keys
+            self._links += [link for one in submissions for link in one.links]
             self._forget(placed)
             self._jobs |= fresh
-            self._record(events)
-            self._unplaced |= {job.id: job.created for job in jobs if job.state is State.QUEUED}
+            self._record([one.event for one in submissions])
+            self._unplaced |= {
+                job.id: job.created for job in fresh.values() if job.state is State.QUEUED
+            }
 
     def placed(self, jobs: Sequence[str]) -> None:
         """See Store."""
@@ -77,6 +90,8 @@ class MemoryStore:
         self._record(change.events)
         if change.result is not None:
             self._results[after.id] = change.result
+        if after.state in FINAL and after.tied:
+            self._drop_keys(lambda key: key.job == after.id and key.until is None)
         if after.state is State.QUEUED and before.state is not State.RUNNING:
             # What a lost worker had is taken over by whoever the queue delivered it to.
             self._unplaced[after.id] = change.events[-1].at
@@ -115,6 +130,10 @@ class MemoryStore:
                 self._results.pop(job, None)
             self._journal = [entry for entry in self._journal if entry.event.job not in ended]
             self._forget(ended)
+            self._drop_keys(lambda key: key.job in ended)
+            self._links = [
+                link for link in self._links if not {link.before, link.after} & set(ended)
+            ]
             return ended
 
     def job(self, job: str) -> Job | None:
@@ -184,6 +203,9 @@ class MemoryStore:
             if not self.available:
                 raise StoreUnavailable("the store was made unavailable")
             yield
+
+    def _drop_keys(self, is_dropped: Callable[[Key], bool]) -> None:
+        self._keys = {name: key for name, key in self._keys.items() if not is_dropped(key)}
 
     def _record(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -17,13 +17,17 @@ from taskbus.adapter.sql_schema import (
     VERSION,
     event,
     job,
+    key,
+    link,
     metadata,
     placement,
     result,
     schema,
+    tag,
 )
-from taskbus.model.errors import StoreUnavailable
-from taskbus.model.job import FINAL, Change, Event, Job, Placement, State
+from taskbus.model.errors import KeyTaken, StoreUnavailable
+from taskbus.model.job import FINAL, Change, Event, Job, Key, Link, Placement, State, Submission
+from taskbus.model.json import load
 from taskbus.port.store import Entry
 
 _STATES = {state.value: state for state in State}
@@ -47,6 +51,9 @@ _FIXED = frozenset(
         "kwargs",
         "details",
         "created",
+        "queue",
+        "policy",
+        "tags",
         "cancel",
     }
 )
@@ -109,7 +116,7 @@ _DUE = (
 )
 _NEXT_DUE = sa.select(sa.func.min(job.c.due)).where(job.c.state.in_(_WAITING))
 _UNPLACED = (
-    sa.select(placement.c.job, job.c.priority)
+    sa.select(placement.c.job, job.c.priority, job.c.queue)
     .join(job, job.c.id == placement.c.job)
     .where(placement.c.since < sa.bindparam("before"))
     .order_by(placement.c.job)
@@ -199,6 +206,14 @@ class SqlStore:
         self._delete_result = hot(sa.delete(result).where(result.c.job == _KEY))
         self._insert_placement = hot(sa.insert(placement), ("job", "since"))
         self._unplace = hot(sa.delete(placement).where(placement.c.job == _KEY))
+        self._insert_key = hot(sa.insert(key), Key._fields)
+        self._insert_link = hot(sa.insert(link), Link._fields)
+        self._insert_tag = hot(sa.insert(tag), ("tag", "job"))
+        self._key_holder = hot(sa.select(key.c.job).where(key.c.name == _KEY))
+        self._expire_key = hot(
+            sa.delete(key).where(key.c.name == _KEY, key.c.until <= sa.bindparam("now"))
+        )
+        self._release_keys = hot(sa.delete(key).where(key.c.job == _KEY, key.c.until.is_(None)))
 
     def _create(self, db: sa.Connection) -> None:
         """Make the tables where there are none."""
@@ -221,15 +236,31 @@ class SqlStore:
                 remedy="use the version of taskbus that made it",
             )
 
-    def add(self, jobs: Sequence[Job], events: Sequence[Event], placed: Sequence[str] = ()) -> None:
+    def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
         """See Store."""
+        jobs = [one.job for one in submissions]
         waiting = [(one.id, one.created) for one in jobs if one.state is State.QUEUED]
         with self._write() as cursor:
             if placed:
                 cursor.executemany(self._unplace.sql, [(key,) for key in placed])
             self._insert_job.run_each(cursor, jobs)
-            self._insert_event.run_each(cursor, events)
+            self._insert_event.run_each(cursor, [one.event for one in submissions])
             self._insert_placement.run_each(cursor, waiting)
+            for one in submissions:
+                self._insert_link.run_each(cursor, one.links)
+                if one.job.tags != "[]":
+                    tags = [(name, one.job.id) for name in load(one.job.tags)]
+                    self._insert_tag.run_each(cursor, tags)
+                if one.keys:
+                    self._take_keys(cursor, one)
+
+    def _take_keys(self, cursor: Any, submission: Submission) -> None:
+        now = submission.job.created
+        for one in submission.keys:
+            self._expire_key.run(cursor, key=one.name, now=now)
+            if self._key_holder.run(cursor, key=one.name).fetchone() is not None:
+                raise KeyTaken(one.name)
+        self._insert_key.run_each(cursor, submission.keys)
 
     def placed(self, jobs: Sequence[str]) -> None:
         """See Store."""
@@ -271,6 +302,8 @@ class SqlStore:
         self._insert_event.run_each(cursor, change.events)
         if change.result is not None:
             cursor.execute(self._insert_result.sql, (after.id, change.result))
+        if after.state in FINAL and after.tied:
+            self._release_keys.run(cursor, key=after.id)
         if after.state is State.QUEUED and before.state is not State.RUNNING:
             # What a lost worker had is taken over by whoever the queue delivered it to.
             # An earlier placement may never have been confirmed.
@@ -306,6 +339,10 @@ class SqlStore:
                 (event, event.c.job),
                 (result, result.c.job),
                 (placement, placement.c.job),
+                (key, key.c.job),
+                (tag, tag.c.job),
+                (link, link.c.before),
+                (link, link.c.after),
             ):
                 db.execute(sa.delete(table).where(column.in_(keys)))
             db.execute(sa.text("COMMIT"))

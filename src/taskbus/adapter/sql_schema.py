@@ -5,6 +5,7 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 _ID = sa.String(26)
+_NAME = sa.String(255)
 _POSITION = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 schema = sa.Table("taskbus_schema", metadata, sa.Column("version", sa.Integer, nullable=False))
@@ -23,6 +24,13 @@ job = sa.Table(
     sa.Column("details", sa.Text(2**24), nullable=False),
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("due", sa.Double, nullable=False),
+    sa.Column("queue", _NAME, nullable=False),
+    sa.Column("policy", sa.Text(2**16), nullable=False),
+    sa.Column("tags", sa.Text(2**16), nullable=False),
+    sa.Column("tied", sa.SmallInteger, nullable=False),
+    sa.Column("lane", _NAME),
+    sa.Column("turn", sa.Double),
+    sa.Column("expires", sa.Double),
     sa.Column("started", sa.Double),
     sa.Column("finished", sa.Double),
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -35,6 +43,9 @@ job = sa.Table(
     sa.Column("seq", sa.Integer, nullable=False),
     # Only what waits for its time is ever looked for by it.
     sa.Index("job_waiting", "due", sqlite_where=sa.text("state IN ('scheduled', 'retrying')")),
+    sa.Index("job_lane", "lane", "id", sqlite_where=sa.text("lane IS NOT NULL")),
+    sa.Index("job_tied", "tied", sqlite_where=sa.text("tied = 1")),
+    sa.Index("job_expires", "expires", sqlite_where=sa.text("expires IS NOT NULL")),
     sqlite_with_rowid=False,
 )
 
@@ -68,12 +79,77 @@ placement = sa.Table(
     sqlite_with_rowid=False,
 )
 
-VERSION = 2
+# Names that one job holds: idempotency keys until a time, unique keys until the job has ended.
+key = sa.Table(
+    "job_key",
+    metadata,
+    sa.Column("name", _NAME, primary_key=True),
+    sa.Column("job", _ID, nullable=False),
+    sa.Column("until", sa.Double),
+    sa.Index("key_of_job", "job"),
+    sqlite_with_rowid=False,
+)
+
+# Which job waits for the end of which.
+link = sa.Table(
+    "job_link",
+    metadata,
+    sa.Column("before", _ID, primary_key=True),
+    sa.Column("after", _ID, primary_key=True),
+    sa.Column("on", sa.String(8), nullable=False),
+    sa.Index("link_after", "after"),
+    sqlite_with_rowid=False,
+)
+
+tag = sa.Table(
+    "job_tag",
+    metadata,
+    sa.Column("tag", _NAME, primary_key=True),
+    sa.Column("job", _ID, primary_key=True),
+    sa.Index("tags_of_job", "job"),
+    sqlite_with_rowid=False,
+)
+
+# The places of a concurrency limit that are taken: the primary key keeps two jobs from one place.
+slot = sa.Table(
+    "lane_slot",
+    metadata,
+    sa.Column("lane", _NAME, primary_key=True),
+    sa.Column("nth", sa.Integer, primary_key=True),
+    sa.Column("job", _ID, nullable=False),
+    sa.Column("since", sa.Double, nullable=False),
+    sa.Index("slot_of_job", "job"),
+    sqlite_with_rowid=False,
+)
+
+# When each rate limit has its next turn to give.
+rate = sa.Table(
+    "rate",
+    metadata,
+    sa.Column("name", _NAME, primary_key=True),
+    sa.Column("next", sa.Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+VERSION = 3
 # How a database of each earlier version becomes one of the next.
 MIGRATIONS = {
     1: (
         "ALTER TABLE job ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE job ADD COLUMN cancel VARCHAR(255)",
         "UPDATE job SET failures = attempt - losses WHERE state IN ('retrying', 'failed')",
+    ),
+    # create_all has made the new tables by then.
+    2: (
+        "ALTER TABLE job ADD COLUMN queue VARCHAR(255) NOT NULL DEFAULT 'default'",
+        "ALTER TABLE job ADD COLUMN policy TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE job ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE job ADD COLUMN tied SMALLINT NOT NULL DEFAULT 0",
+        "ALTER TABLE job ADD COLUMN lane VARCHAR(255)",
+        "ALTER TABLE job ADD COLUMN turn DOUBLE",
+        "ALTER TABLE job ADD COLUMN expires DOUBLE",
+        "CREATE INDEX job_lane ON job (lane, id) WHERE lane IS NOT NULL",
+        "CREATE INDEX job_tied ON job (tied) WHERE tied = 1",
+        "CREATE INDEX job_expires ON job (expires) WHERE expires IS NOT NULL",
     ),
 }

@@ -2,21 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument, QueueUnavailable
 from taskbus.model.identity import new_job_id
-from taskbus.model.job import Event, Job, State, born
+from taskbus.model.job import Job, State, Submission, born
 from taskbus.model.json import dump
-from taskbus.model.options import (
-    check_args,
-    check_delay,
-    check_kwargs,
-    check_priority,
-    check_retries,
-    check_timeout,
-)
+from taskbus.model.options import LONGEST_DELAY, PER_CALL, SHARED, check_args, check_kwargs
+from taskbus.model.policy import Policy
 from taskbus.model.uri import check_uri
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
@@ -25,14 +19,14 @@ from taskbus.port.store import Store
 
 log = logging.getLogger(__name__)
 
-_FIELDS = frozenset({"uri", "args", "kwargs", "priority", "delay", "timeout", "retries"})
-
-
-class Submission(NamedTuple):
-    """A job that is valid but not accepted yet."""
-
-    job: Job
-    event: Event
+_CHECKS: dict[str, Any] = {
+    "uri": check_uri,
+    "args": check_args,
+    "kwargs": check_kwargs,
+    **SHARED,
+    **PER_CALL,
+}
+_POLICY = frozenset(Policy._fields)
 
 
 def prepare(
@@ -40,39 +34,67 @@ def prepare(
 ) -> Submission:
     """Check one request to run a URI later.
 
-    ``request``: ``uri``, and where wanted ``args`` (list), ``kwargs`` (object), ``priority``,
-    ``delay`` (seconds), ``timeout`` (seconds), ``retries``; what is missing comes from the API map.
-    Raises InvalidArgument or UnknownUri.
+    ``request``: ``uri``, and where wanted ``args`` (list), ``kwargs`` (object) and the options of
+    ``taskbus.model.options``; what is missing or None comes from the API map. Raises
+    InvalidArgument or UnknownUri.
     """
-    for field in request:
-        if field not in _FIELDS:
-            raise InvalidArgument(
-                field, request[field], "unknown option", f"known: {', '.join(sorted(_FIELDS))}"
-            )
-    uri = check_uri(request.get("uri"))
+    said = _checked(request)
+    if "uri" not in said:
+        check_uri(None)
+    uri: str = said["uri"]
     entry = api.entry(uri)
     now = clock()
-    delay = check_delay(request["delay"]) if request.get("delay") is not None else 0.0
+    due = _due(said, request, now)
+    policy = entry.policy
+    if not _POLICY.isdisjoint(said):
+        policy = policy._replace(**{name: said[name] for name in _POLICY & said.keys()})
+    if "context" in said:
+        details = {**details, "context": said["context"]}
     job = Job(
         id=new_job_id(),
         uri=uri,
-        state=State.SCHEDULED if delay else State.QUEUED,
-        priority=_chosen(request, "priority", check_priority, entry.priority),
-        timeout=_chosen(request, "timeout", check_timeout, entry.timeout),
-        retries=_chosen(request, "retries", check_retries, entry.retries),
-        args=check_args(request.get("args")) or "[]",
-        kwargs=check_kwargs(request.get("kwargs")) or "{}",
+        state=State.SCHEDULED if due > now else State.QUEUED,
+        priority=said.get("priority", entry.priority),
+        timeout=said.get("timeout", entry.timeout),
+        retries=said.get("retries", entry.retries),
+        args=said.get("args", "[]"),
+        kwargs=said.get("kwargs", "{}"),
         details=dump(details),
         created=now,
-        due=now + delay,
+        due=due,
+        queue=said.get("queue", entry.queue),
+        policy=policy.text,
+        tags=dump(said["tags"]) if said.get("tags") else "[]",
         seq=1,
     )
     return Submission(job, born(job, "submitted", str(details.get("caller_authid") or "unknown")))
 
 
-def _chosen(request: Mapping[str, Any], field: str, check: Any, default: Any) -> Any:
-    value = request.get(field)
-    return default if value is None else check(value)
+def _checked(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the request says, each value as its check returns it."""
+    said = {}
+    for field, value in request.items():
+        check = _CHECKS.get(field)
+        if check is None:
+            known = ", ".join(sorted(_CHECKS))
+            raise InvalidArgument(field, value, "unknown option", f"known: {known}")
+        if value is not None:
+            said[field] = check(value)
+    return said
+
+
+def _due(said: Mapping[str, Any], request: Mapping[str, Any], now: float) -> float:
+    if "run_at" not in said:
+        return float(now + said.get("delay", 0.0))
+    if "delay" in said:
+        raise InvalidArgument("run_at", request["run_at"], "beside a delay", "send one of the two")
+    if said["run_at"] > now + LONGEST_DELAY:
+        days = f"{LONGEST_DELAY / 86400:.0f}"
+        raise InvalidArgument(
+            "run_at", request["run_at"], "too far away", f"use up to {days} days from now"
+        )
+    due: float = max(now, said["run_at"])
+    return due
 
 
 class Intake:
@@ -90,11 +112,10 @@ class Intake:
         Raises StoreUnavailable, and then nothing was accepted. A queue that is down delays the
         jobs and loses nothing: a chore puts them there later.
         """
-        jobs = [submission.job for submission in submissions]
-        self._store.add(jobs, [submission.event for submission in submissions], self._placed)
+        self._store.add(submissions, self._placed)
         self._placed = []
         self._bell.ring()
-        placements = [job.placement for job in jobs if job.state is State.QUEUED]
+        placements = [one.job.placement for one in submissions if one.job.state is State.QUEUED]
         try:
             self._queue.put(placements)
         except QueueUnavailable as error:

@@ -1,17 +1,29 @@
 """Whether and when a failed job is tried again."""
 
 import random
+from collections.abc import Sequence
 
-FIRST = 1.0
-LONGEST = 3600.0
-JITTER = 0.25
+from taskbus.model.options import STANDARD_BACKOFF, Backoff
+from taskbus.model.uri import covers
 
 
-def backoff(attempt: int, chance: float | None = None) -> float:
-    """Seconds until the attempt after ``attempt``: 1, 2, 4 ... up to an hour, give or take 25 %.
+def is_worth(error: str, retry_on: Sequence[str]) -> bool:
+    """Whether this error may pass: none is named, or this one is."""
+    return not retry_on or any(covers(pattern, error) for pattern in retry_on)
+
+
+def backoff(
+    failures: int, chance: float | None = None, policy: Backoff = STANDARD_BACKOFF
+) -> float:
+    """Seconds until the next attempt, after so many that failed: 1, 2, 4 ... up to an hour, give
+    or take 25 %, unless the policy says otherwise.
 
     ``chance`` from 0.0 to 1.0 replaces the random number.
     """
-    base = min(LONGEST, FIRST * 2.0 ** min(attempt - 1, 30))
+    exponent = min(failures - 1, 1000)
+    try:
+        base = min(policy.longest, policy.first * policy.factor**exponent)
+    except OverflowError:
+        base = policy.longest
     spread = random.random() if chance is None else chance  # noqa: S311 - no secret
-    return base * (1 - JITTER + 2 * JITTER * spread)
+    return base * (1 - policy.jitter + 2 * policy.jitter * spread)

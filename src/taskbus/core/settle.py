@@ -1,10 +1,11 @@
 """How an attempt's end becomes the job's next state."""
 
 from taskbus.core.cancel import cancelled
-from taskbus.core.retry import backoff
+from taskbus.core.retry import backoff, is_worth
 from taskbus.handler.perform import Outcome
 from taskbus.model.job import Change, Job, State, move
 from taskbus.model.json import load
+from taskbus.model.policy import Policy
 
 
 def settle(job: Job, outcome: Outcome, now: float) -> Change:
@@ -24,8 +25,9 @@ def settle(job: Job, outcome: Outcome, now: float) -> Change:
     told = load(outcome.body)
     data = {"error": told["error"], "message": told["message"]}
     failures = job.failures + 1
-    if failures <= job.retries:
-        due = now + backoff(failures)
+    policy = Policy.of(job.policy)
+    if failures <= job.retries and is_worth(told["error"], policy.retry_on):
+        due = now + backoff(failures, policy=policy.backoff)
         return move(
             job, State.RETRYING, now, reason="failed, will be tried again", actor=actor,
             data=data | {"due": due}, due=due, failures=failures, error=outcome.body, **ended,

@@ -9,8 +9,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from taskbus.core.intake import Intake, Submission
+from taskbus.core.intake import Intake
 from taskbus.model.errors import TaskbusError
+from taskbus.model.job import Submission
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
 from taskbus.core.chores import Chores
-from taskbus.core.intake import Submission, prepare
+from taskbus.core.intake import prepare
 from taskbus.core.relay import Relay
 from taskbus.edge.batch import Batch
 from taskbus.edge.calls import Calls
@@ -41,7 +41,7 @@ from taskbus.model.errors import (
     WaitTimeout,
 )
 from taskbus.model.identity import is_job_id
-from taskbus.model.job import FINAL, Event, Job, State
+from taskbus.model.job import FINAL, Event, Job, State, Submission
 from taskbus.model.json import load
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock

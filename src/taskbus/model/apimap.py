@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 from taskbus.model.errors import InvalidArgument, UnknownUri
 from taskbus.model.located import LocatedToml
-from taskbus.model.options import check_priority, check_retries, check_timeout
+from taskbus.model.options import DEFAULT_QUEUE, PER_ENTRY, SHARED, Rate
+from taskbus.model.policy import STANDARD_POLICY, Policy
 from taskbus.model.uri import check_pattern, covers, in_namespace, is_pattern
 
 Mode = Literal["foreground", "background"]
@@ -43,6 +44,11 @@ class Entry:
     timeout: float = 300.0
     retries: int = 0
     priority: int = 500
+    queue: str = DEFAULT_QUEUE
+    policy: Policy = STANDARD_POLICY
+    unique: str | bool = False
+    concurrency: int | None = None
+    rate: Rate | None = None
 
     @property
     def handler(self) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def parse_api_map(text: str, file: str) -> ApiMap:
 
 def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:
     path = ("api", uri)
-    if any(isinstance(value, dict) for value in body.values()):
+    if any(isinstance(value, dict) for key, value in body.items() if key not in _CHECKS):
         # TOML reads [api.com.example] as three tables, one in the other.
         raise toml.error(path, f"{uri}: not in quotes", 'write [api."com.example.some_task"]')
     kinds = [key for key in KINDS if key in body]
@@ -121,7 +127,9 @@ def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:
     except InvalidArgument as error:
         raise toml.error(path, error.message, error.about["remedy"]) from None
     kind = kinds[0]
-    return Entry(pattern=uri, kind=kind, target=fields.pop(kind), **fields)
+    target = fields.pop(kind)
+    policy = {name: fields.pop(name) for name in Policy._fields if name in fields}
+    return Entry(pattern=uri, kind=kind, target=target, policy=Policy(**policy), **fields)
 
 
 def _python(value: Any) -> str:
@@ -165,7 +173,6 @@ _CHECKS: dict[str, Any] = {
     "http": _http,
     "exec": _exec,
     "mode": _mode,
-    "timeout": check_timeout,
-    "retries": check_retries,
-    "priority": check_priority,
+    **SHARED,
+    **PER_ENTRY,
 }

@@ -53,6 +53,19 @@ class UnknownUri(TaskbusError):
         )
 
 
+class KeyTaken(TaskbusError):
+    """Another job holds the key."""
+
+    uri = "taskbus.error.key_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"another job holds the key {name!r}",
+            value=name,
+            remedy="wait for that job's end, or choose another key",
+        )
+
+
 class JobNotFound(TaskbusError):
     """No job has this id."""
 

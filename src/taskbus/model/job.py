@@ -2,15 +2,16 @@
 
 ::
 
-      submit                claim                    settle
-     --------> scheduled --+       +--> running --+--> succeeded
-         |        | due    |       |     |        +--> failed
-         |        v        |       |     |        +--> retrying --+
-         +-----> queued ---+-------+     |        +--> dead       |
-                  ^   ^ ^                |                        |
-                  |   | +----------------+ worker lost            |
-                  |   +-------------------------------------------+ due
-                  +--- replayed, from failed, dead and cancelled
+      submit                    claim                settle
+     --+---> waiting ---+     +-------> running --+--> succeeded
+       |        ^       | free|            |      +--> failed
+       |        | limit v     |            |      +--> retrying --+
+       +-----> queued --------+            |      +--> dead       |
+       |        |  ^ ^ ^                   |                      |
+       |   rate v  | | +-------------------+ worker lost          |
+       +---> scheduled (due)                                      |
+                   | +--------------------------------------------+ due
+                   +--- replayed, from failed, dead and cancelled
 
     Whatever has not ended can become cancelled.
 """
@@ -19,13 +20,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from taskbus.model.json import dump
-from taskbus.model.options import HIGHEST_PRIORITY
+from taskbus.model.options import DEFAULT_QUEUE, HIGHEST_PRIORITY
 
 
 class State(StrEnum):
     """What is true of a job now."""
 
     SCHEDULED = "scheduled"  # accepted, waits in the store until its time
+    WAITING = "waiting"  # waits for other jobs: those before it, or those that fill its limit
     QUEUED = "queued"  # due, waits for a worker
     RUNNING = "running"  # one attempt is under way
     RETRYING = "retrying"  # an attempt failed, the next one waits for its backoff
@@ -37,7 +39,8 @@ class State(StrEnum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED}),
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
+    State.WAITING: frozenset({State.QUEUED, State.SCHEDULED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.RUNNING, State.WAITING, State.SCHEDULED, State.CANCELLED}),
     State.RUNNING: frozenset(
         {
             State.SUCCEEDED, State.FAILED, State.RETRYING, State.QUEUED, State.DEAD,
@@ -60,6 +63,11 @@ class Job(NamedTuple):
     ``error`` are JSON texts. ``seq`` counts the job's journal and fences every write to it;
     ``failures`` and ``losses`` count attempts that failed, and whose worker died, since the job was
     submitted or replayed. ``cancel`` is who has asked the attempt under way to end.
+
+    ``policy`` is a ``taskbus.model.policy.Policy``, ``tags`` a list of texts, both JSON. ``tied``
+    is 1 where other jobs, or a unique key, wait for this one's end. ``lane`` is the concurrency
+    limit that a waiting job waits for; ``turn`` the time that a rate limit has given it.
+    ``expires`` is when the ended job is forgotten.
     """
 
     id: str
@@ -73,6 +81,13 @@ class Job(NamedTuple):
     details: str
     created: float
     due: float
+    queue: str = DEFAULT_QUEUE
+    policy: str = "{}"
+    tags: str = "[]"
+    tied: int = 0
+    lane: str | None = None
+    turn: float | None = None
+    expires: float | None = None
     started: float | None = None
     finished: float | None = None
     attempt: int = 0
@@ -87,7 +102,7 @@ class Job(NamedTuple):
     @property
     def placement(self) -> "Placement":
         """How the queue is told of this job."""
-        return Placement(self.id, self.priority)
+        return Placement(self.id, self.priority, self.queue)
 
 
 class Event(NamedTuple):
@@ -105,11 +120,37 @@ class Placement(NamedTuple):
 
     job: str
     priority: int
+    queue: str = DEFAULT_QUEUE
 
     @property
     def urgency(self) -> int:
         """The priority as beanstalkd counts: lower runs earlier."""
         return HIGHEST_PRIORITY - self.priority
+
+
+class Key(NamedTuple):
+    """A name that one job holds: ``until`` a time, or until the job has ended."""
+
+    name: str
+    job: str
+    until: float | None
+
+
+class Link(NamedTuple):
+    """The job ``after`` waits for the end of the job ``before``: ``on`` success, failure or end."""
+
+    before: str
+    after: str
+    on: str
+
+
+class Submission(NamedTuple):
+    """A job that is valid but not accepted yet, with all that is stored together with it."""
+
+    job: Job
+    event: Event
+    keys: tuple[Key, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 class Change(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from taskbus.model.errors import JobNotFound
-from taskbus.model.job import Change, Event, Job, Placement, State
+from taskbus.model.job import Change, Event, Job, Placement, State, Submission
 
 
 class Entry(NamedTuple):
@@ -17,10 +17,11 @@ class Entry(NamedTuple):
 class Store(Protocol):
     """Safe to use from several threads. Every method may raise StoreUnavailable."""
 
-    def add(self, jobs: Sequence[Job], events: Sequence[Event], placed: Sequence[str] = ()) -> None:
-        """Accept jobs with their first events. Queued ones are remembered as not yet placed in
-        the queue; ``placed`` are job ids accepted earlier that the queue has taken since.
-        Durable when it returns.
+    def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
+        """Accept jobs with all that belongs to them. Queued ones are remembered as not yet placed
+        in the queue; ``placed`` are job ids accepted earlier that the queue has taken since.
+        Durable when it returns; raises KeyTaken, with nothing stored, where another job holds one
+        of the keys.
         """
 
     def placed(self, jobs: Sequence[str]) -> None:
