@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from taskbus.adapter.memory import MemoryStore
 from taskbus.adapter.sql import SqlStore
 from taskbus.adapter.sql_schema import VERSION
 from taskbus.core.replay import replay
@@ -32,18 +31,6 @@ from tests.support.values import (
     submission,
     succeeded,
 )
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'taskbus.db'}"
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, url: str) -> Iterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else SqlStore(url)
-    with closing(made):
-        yield made
 
 
 @pytest.fixture
