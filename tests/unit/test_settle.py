@@ -43,7 +43,7 @@ def test_a_failure_without_retries_is_the_end() -> None:
 def test_a_failure_with_retries_left_waits_for_the_next_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(settling, "backoff", lambda failures, policy: failures * 10.0)
+    monkeypatch.setattr(settling, "backoff", lambda failures, **_: failures * 10.0)
     states = []
     for failures in (0, 1, 2):
         job = failed(attempt(retries=2, failures=failures), at=2000.0).after
