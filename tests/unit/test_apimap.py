@@ -4,6 +4,8 @@ import pytest
 
 from taskbus.model.apimap import ApiMap, Entry, parse_api_map
 from taskbus.model.errors import ConfigError, UnknownUri
+from taskbus.model.options import Backoff, Rate
+from taskbus.model.policy import Policy
 
 
 def parse(text: str) -> ApiMap:
@@ -60,6 +62,11 @@ def test_an_entry_as_the_forker_needs_it() -> None:
     }
 
 
+def test_a_table_of_an_option() -> None:
+    entry = parse('[api."com.x.y"]\npython = "a:b"\n[api."com.x.y".backoff]\nfactor = 3\n')
+    assert entry.entry("com.x.y").policy.backoff == Backoff(factor=3.0)
+
+
 def test_an_empty_map() -> None:
     assert parse("").namespaces() == []
     assert not parse("[api]\n").entries
@@ -76,6 +83,19 @@ def test_an_empty_map() -> None:
         ("timeout = 604800", "timeout", 604800.0),
         ("retries = 100", "retries", 100),
         ('mode = "foreground"', "mode", "foreground"),
+        ('queue = "slow-1"', "queue", "slow-1"),
+        ("unique = true", "unique", True),
+        ('unique = "one"', "unique", "one"),
+        ("concurrency = 3", "concurrency", 3),
+        ('rate = "10/minute"', "rate", Rate(10, 60.0)),
+        ('rate = "999999999/day"', "rate", Rate(999999999, 86400.0)),
+        ("backoff = {first = 5, jitter = 0}", "policy", Policy(backoff=Backoff(5.0, jitter=0.0))),
+        ("backoff = {}", "policy", Policy()),
+        ('retry_on = ["com.x.error.*"]', "policy", Policy(retry_on=("com.x.error.*",))),
+        ("ttr = 3", "policy", Policy(ttr=3.0)),
+        ("memory = 64", "policy", Policy(memory=64)),
+        ("cpu = 0.5", "policy", Policy(cpu=0.5)),
+        ("retention = 0", "policy", Policy(retention=0.0)),
     ],
 )
 def test_good_values(line: str, attribute: str, value: object) -> None:
@@ -104,6 +124,34 @@ def test_good_values(line: str, attribute: str, value: object) -> None:
         'mode = "later"',
         "mode = 1",
         'comment = "what it is"',
+        'queue = "a queue"',
+        'queue = ""',
+        'queue = ".a"',
+        "unique = 1",
+        'unique = ""',
+        "concurrency = 0",
+        "concurrency = true",
+        "rate = 10",
+        'rate = "0/minute"',
+        'rate = "10/minutes"',
+        'rate = "10 / minute"',
+        "backoff = 5",
+        "backoff = {second = 5}",
+        "backoff = {first = -1}",
+        'backoff = {first = "1"}',
+        "backoff = {factor = 0.5}",
+        "backoff = {jitter = 1.1}",
+        "retry_on = []",
+        'retry_on = "com.x.error"',
+        'retry_on = ["a b"]',
+        "ttr = 2",
+        "memory = 0",
+        "memory = 1.5",
+        "cpu = 0",
+        "retention = -1",
+        "delay = 5",
+        'tags = ["a"]',
+        'idempotency_key = "a"',
     ],
 )
 def test_bad_values_are_named_with_their_line(line: str) -> None:

@@ -13,11 +13,13 @@ from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import InvalidArgument, QueueUnavailable, StoreUnavailable, UnknownUri
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import State, Submission
+from taskbus.model.options import Backoff
+from taskbus.model.policy import Policy
 
 API = ApiMap(
     [
         Entry("com.x.plain", "python", "a:b"),
-        Entry("com.x.own", "python", "a:b", "background", 60.0, 3, 750),
+        Entry("com.x.own", "python", "a:b", "background", 60.0, 3, 750, policy=Policy(ttr=9.0)),
     ]
 )
 NOW = 1000.0
@@ -61,6 +63,44 @@ def test_a_delay_schedules() -> None:
     assert prepared(delay=0).job.state is State.QUEUED
 
 
+def test_a_time_schedules() -> None:
+    job = prepared(run_at=NOW + 90).job
+    assert (job.state, job.created, job.due) == (State.SCHEDULED, NOW, NOW + 90)
+    assert prepared(run_at=NOW).job.state is State.QUEUED
+    past = prepared(run_at="1970-01-01T00:00:01Z").job
+    assert (past.state, past.due) == (State.QUEUED, NOW)
+    assert prepared(run_at="1970-01-01T01:30:00+01:00").job.due == 1800.0
+
+
+def test_what_few_jobs_say_is_their_policy() -> None:
+    assert prepared().job.policy == "{}"
+    policy = Policy(
+        backoff=Backoff(2.0, 3.0, 60.0, 0.0),
+        retry_on=("com.x.error.busy",),
+        ttr=30.0,
+        memory=64,
+        cpu=1.5,
+        retention=3600.0,
+        concurrency_key="a",
+        rate_key="b",
+    )
+    said = policy._asdict() | {"backoff": policy.backoff._asdict()}
+    assert Policy.of(prepared(**said).job.policy) == policy
+
+
+def test_a_call_changes_only_what_it_says_of_the_maps_policy() -> None:
+    own = prepared(uri="com.x.own", memory=8).job
+    assert Policy.of(own.policy) == Policy(ttr=9.0, memory=8)
+
+
+def test_tags_context_and_queue() -> None:
+    job = prepared({"caller": 1}, tags=["b", "a", "b"], context={"é": [1]}, queue="slow").job
+    assert (json.loads(job.tags), job.queue) == (["b", "a"], "slow")
+    assert json.loads(job.details) == {"caller": 1, "context": {"é": [1]}}
+    assert (prepared().job.tags, prepared().job.queue) == ("[]", "default")
+    assert prepared(tags=[]).job.tags == "[]"
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -81,6 +121,28 @@ def test_a_delay_schedules() -> None:
         ("delay", -1),
         ("delay", math.nan),
         ("when", 3),
+        ("run_at", "2030-01-31T12:00:00"),
+        ("run_at", "tomorrow"),
+        ("run_at", NOW + 10**9),
+        ("run_at", math.nan),
+        ("run_at", True),
+        ("tags", "a"),
+        ("tags", [""]),
+        ("tags", ["x" * 101]),
+        ("tags", [str(nth) for nth in range(33)]),
+        ("context", [1]),
+        ("context", {"a": math.inf}),
+        ("queue", "a b"),
+        ("unique", ""),
+        ("idempotency_key", ""),
+        ("idempotency_key", 7),
+        ("idempotency_window", 0),
+        ("concurrency_key", "\ud800"),
+        ("rate_key", []),
+        ("concurrency", 3),
+        ("rate", "1/second"),
+        ("backoff", {"first": 1, "last": 2}),
+        ("retry_on", []),
         ("id", "01"),
         ("details", {}),
     ],
@@ -90,6 +152,11 @@ def test_what_is_wrong_is_named(field: str, value: Any) -> None:
         prepared(**{field: value})
     assert caught.value.about["field"].startswith(field)
     assert caught.value.about["remedy"]
+
+
+def test_a_delay_and_a_time_are_one_too_many() -> None:
+    with pytest.raises(InvalidArgument, match="run_at: beside a delay"):
+        prepared(delay=1, run_at=NOW + 5)
 
 
 def test_an_unknown_uri() -> None:

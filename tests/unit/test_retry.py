@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskbus.core.retry import backoff
+from taskbus.core.retry import backoff, is_worth
 from taskbus.model.options import Backoff
 
 FIRST, _, LONGEST, JITTER = Backoff()
@@ -29,3 +29,27 @@ def test_it_is_spread(attempt: int, chance: float) -> None:
 def test_two_jobs_that_fail_together_come_back_apart() -> None:
     assert len({backoff(1) for _ in range(20)}) > 1
     assert all(FIRST * (1 - JITTER) <= backoff(1) <= FIRST * (1 + JITTER) for _ in range(100))
+
+
+def test_a_policy_of_its_own() -> None:
+    policy = Backoff(first=2.0, factor=3.0, longest=20.0, jitter=0.0)
+    assert [backoff(failures, policy=policy) for failures in range(1, 6)] == [2, 6, 18, 20, 20]
+    assert backoff(1, 1.0, Backoff(jitter=1.0)) == 2.0
+    assert backoff(10**6, 0.5, Backoff(factor=1000.0, longest=7.0)) == 7.0
+    assert backoff(3, policy=Backoff(first=0.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_on", "expected"),
+    [
+        ("com.x.error", (), True),
+        ("com.x.error", ("com.x.error",), True),
+        ("com.x.error.net", ("com.x.error",), False),
+        ("com.x.error.net", ("com.y", "com.x.error.*"), True),
+        ("com.x.error", ("com.x.error.*",), False),
+    ],
+)
+def test_only_named_errors_are_worth_another_attempt(
+    error: str, retry_on: tuple[str, ...], expected: bool
+) -> None:
+    assert is_worth(error, retry_on) is expected

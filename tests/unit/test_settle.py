@@ -8,6 +8,8 @@ from taskbus.core import settle as settling
 from taskbus.core.settle import settle
 from taskbus.handler.perform import Outcome
 from taskbus.model.job import Job, State
+from taskbus.model.options import Backoff
+from taskbus.model.policy import Policy
 from tests.support.values import a_job, failed, start, succeeded
 
 
@@ -54,6 +56,18 @@ def test_a_failure_with_retries_left_waits_for_the_next_attempt(
         (State.RETRYING, 2020.0, None),
         (State.FAILED, 1000.0, 2000.0),
     ]
+
+
+def test_an_error_that_is_not_named_is_not_tried_again() -> None:
+    other = Policy(retry_on=("com.x.error.busy",)).text
+    assert failed(attempt(retries=2, policy=other)).after.state is State.FAILED
+    named = Policy(retry_on=("taskbus.error.*",)).text
+    assert failed(attempt(retries=2, policy=named)).after.state is State.RETRYING
+
+
+def test_the_backoff_is_the_jobs_own() -> None:
+    policy = Policy(backoff=Backoff(first=7.0, jitter=0.0)).text
+    assert failed(attempt(retries=1, policy=policy), at=2000.0).after.due == 2007.0
 
 
 def test_the_event_says_when_the_next_attempt_is_due() -> None:
