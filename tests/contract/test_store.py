@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from taskbus.adapter.sql import SqlStore
 from taskbus.adapter.sql_schema import VERSION
@@ -546,6 +548,30 @@ def test_it_is_all_there_when_opened_again(url: str) -> None:
         assert store.result(job.id) == '"done"'
         assert store.position() == 4
         assert store.next_due() == scheduled.due
+
+
+def test_what_is_asked_all_the_time_looks_at_few_rows(sqlite: SqlStore, tmp_path: Path) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def note(_db: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked.append((statement, values))
+
+    try:
+        sqlite.due(1e12, 10)
+        sqlite.next_due()
+        sqlite.unplaced(1e12, 10)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    with closing(sqlite3.connect(tmp_path / "taskbus.db")) as db:
+        plans = [
+            [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+            for statement, values in asked
+        ]
+    assert len(plans) == 3
+    assert [
+        plan for plan in plans if any("SCAN job" in step and "INDEX" not in step for step in plan)
+    ] == []
 
 
 def test_two_open_stores_see_each_others_writes(url: str) -> None:

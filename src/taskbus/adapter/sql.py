@@ -15,6 +15,7 @@ from sqlalchemy import exc
 from taskbus.adapter.sql_schema import (
     MIGRATIONS,
     VERSION,
+    WAITING,
     event,
     job,
     key,
@@ -34,7 +35,7 @@ _STATES = {state.value: state for state in State}
 _BUSY_SECONDS = 30
 _CHECKPOINT_PAGES = 4000
 _MOST_ROWS = 64
-_WAITING = (State.SCHEDULED, State.RETRYING)
+_WAITING = sa.text(WAITING)
 
 _JOB_COLUMNS = [job.c[name] for name in Job._fields]
 _EVENT_COLUMNS = [event.c[name] for name in Event._fields]
@@ -110,11 +111,11 @@ _EVENTS = (
 _POSITION = sa.select(sa.func.max(event.c.position))
 _DUE = (
     sa.select(*_JOB_COLUMNS)
-    .where(job.c.state.in_(_WAITING), job.c.due <= sa.bindparam("now"))
+    .where(_WAITING, job.c.due <= sa.bindparam("now"))
     .order_by(job.c.due)
     .limit(sa.bindparam("most"))
 )
-_NEXT_DUE = sa.select(sa.func.min(job.c.due)).where(job.c.state.in_(_WAITING))
+_NEXT_DUE = sa.select(sa.func.min(job.c.due)).where(_WAITING)
 _UNPLACED = (
     sa.select(placement.c.job, job.c.priority, job.c.queue)
     .join(job, job.c.id == placement.c.job)

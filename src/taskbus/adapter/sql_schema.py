@@ -4,6 +4,9 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
+# As a text, since SQLite uses a partial index only where it sees the index' very condition.
+WAITING = "state IN ('scheduled', 'retrying')"
+
 _ID = sa.String(26)
 _NAME = sa.String(255)
 _POSITION = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -42,7 +45,7 @@ job = sa.Table(
     sa.Column("cancel", sa.String(255)),
     sa.Column("seq", sa.Integer, nullable=False),
     # Only what waits for its time is ever looked for by it.
-    sa.Index("job_waiting", "due", sqlite_where=sa.text("state IN ('scheduled', 'retrying')")),
+    sa.Index("job_waiting", "due", sqlite_where=sa.text(WAITING)),
     sa.Index("job_lane", "lane", "id", sqlite_where=sa.text("lane IS NOT NULL")),
     sa.Index("job_tied", "tied", sqlite_where=sa.text("tied = 1")),
     sa.Index("job_expires", "expires", sqlite_where=sa.text("expires IS NOT NULL")),
