@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -365,9 +366,7 @@ class SqlStore:
         self, states: Collection[State] = (), uri: str = "", before: str = "", limit: int = 100
     ) -> list[Job]:
         """See Store."""
-        query = sa.select(*_JOB_COLUMNS).order_by(job.c.id.desc()).limit(limit)
-        if states:
-            query = query.where(job.c.state.in_(states))
+        query = sa.select(*_JOB_COLUMNS)
         if uri.endswith(".*"):
             # '/' sorts right after '.': every URI below the namespace, and an index can serve it.
             query = query.where(job.c.uri > uri[:-1], job.c.uri < uri[:-2] + "/")
@@ -375,8 +374,15 @@ class SqlStore:
             query = query.where(job.c.uri == uri)
         if before:
             query = query.where(job.c.id < before)
+        newest = [query.where(job.c.state == state) for state in set(states)] or [query]
         with self._read() as db:
-            return [_job(row) for row in db.execute(query)]
+            # Each state by itself, since an index has the newest of one state, not of several.
+            rows = [
+                row
+                for one in newest
+                for row in db.execute(one.order_by(job.c.id.desc()).limit(limit))
+            ]
+        return sorted(map(_job, rows), key=itemgetter(0), reverse=True)[:limit]
 
     def due(self, now: float, limit: int) -> list[Job]:
         """See Store."""

@@ -45,6 +45,9 @@ job = sa.Table(
     sa.Column("cancel", sa.String(255)),
     sa.Column("seq", sa.Integer, nullable=False),
     # Only what waits for its time is ever looked for by it.
+    # Lists of one state, or of one URI, the newest first.
+    sa.Index("job_state", "state", "id"),
+    sa.Index("job_uri", "uri", "id"),
     sa.Index("job_waiting", "due", sqlite_where=sa.text(WAITING)),
     sa.Index("job_lane", "lane", "id", sqlite_where=sa.text("lane IS NOT NULL")),
     sa.Index("job_tied", "tied", sqlite_where=sa.text("tied = 1")),
@@ -151,6 +154,8 @@ MIGRATIONS = {
         "ALTER TABLE job ADD COLUMN lane VARCHAR(255)",
         "ALTER TABLE job ADD COLUMN turn DOUBLE",
         "ALTER TABLE job ADD COLUMN expires DOUBLE",
+        "CREATE INDEX job_state ON job (state, id)",
+        "CREATE INDEX job_uri ON job (uri, id)",
         "CREATE INDEX job_lane ON job (lane, id) WHERE lane IS NOT NULL",
         "CREATE INDEX job_tied ON job (tied) WHERE tied = 1",
         "CREATE INDEX job_expires ON job (expires) WHERE expires IS NOT NULL",
