@@ -48,11 +48,11 @@ class Probe:
 
 def measure(contestant: Contestant, samples: int, scale: float) -> Figures:
     """One round of `contestant`; `scale` multiplies the number of jobs drained."""
-    with _started(contestant):
+    with started(contestant):
         rates = contestant.rates()
-    with _started(contestant) as folder:
+    with started(contestant) as folder:
         contestant.start_workers(WORKERS)
-        drain, cpu = _drain(contestant, folder, max(WORKERS, round(contestant.drain_jobs * scale)))
+        drain, cpu = drained(contestant, folder, max(WORKERS, round(contestant.drain_jobs * scale)))
         taken = contestant.latencies(samples, folder)
         settings = contestant.settings()
     idle = [1000 * (sample.started - sample.acknowledged) for sample in taken]
@@ -62,14 +62,14 @@ def measure(contestant: Contestant, samples: int, scale: float) -> Figures:
         drain=drain,
         cpu=cpu,
         idle_p50=statistics.median(idle),
-        idle_p99=_percentile(idle, 0.99),
+        idle_p99=percentile(idle, 0.99),
         call_p50=statistics.median(call),
-        call_p99=_percentile(call, 0.99),
+        call_p99=percentile(call, 0.99),
         settings=settings,
     )
 
 
-def _drain(contestant: Contestant, folder: Path, jobs: int) -> tuple[float, float]:
+def drained(contestant: Contestant, folder: Path, jobs: int) -> tuple[float, float]:
     """Jobs per second, and CPU seconds per 1000 jobs."""
     probe = Probe(folder / "drain.sock")
     lock = folder / "gate"
@@ -95,7 +95,8 @@ def _drain(contestant: Contestant, folder: Path, jobs: int) -> tuple[float, floa
 
 
 @contextmanager
-def _started(contestant: Contestant) -> Iterator[Path]:
+def started(contestant: Contestant) -> Iterator[Path]:
+    """Start it in a folder of its own, and stop it."""
     with TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         try:
@@ -113,6 +114,6 @@ def _show_logs(folder: Path) -> None:
         print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", flush=True)
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
     """Nearest rank: the smallest value that at least `share` of the values do not exceed."""
     return sorted(values)[math.ceil(share * len(values)) - 1]

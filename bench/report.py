@@ -88,7 +88,7 @@ def report(rounds: Sequence[Round], header: str) -> str:
     sections = [
         "# Benchmark results",
         header,
-        f"No-op jobs, {WORKERS} workers, {_machine()}. Each figure is the median of "
+        f"No-op jobs, {WORKERS} workers, {machine()}. Each figure is the median of "
         f"{len(rounds)} round(s), (lowest to highest) behind it. bench/measure.py tells the "
         "method. Trust the ratios within a run, not the figures of different runs.",
         _figures(rounds),
@@ -101,7 +101,7 @@ def report(rounds: Sequence[Round], header: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _machine() -> str:
+def machine() -> str:
     return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
 
 
@@ -115,7 +115,7 @@ def _figures(rounds: Sequence[Round]) -> str:
         [measure.title, *(_cell(measure, [each[name] for each in rounds]) for name in names)]
         for measure in measures
     ]
-    return _table(["", *names], rows)
+    return table(["", *names], rows)
 
 
 def _cell(measure: Measure, figures: Sequence[Figures]) -> str:
@@ -131,7 +131,7 @@ def _targets(rounds: Sequence[Round]) -> str:
         ratios = target.ratios(rounds)
         verdict = ("met" if target.met(statistics.median(ratios)) else "MISSED") if ratios else ""
         rows.append([target.text, _spread(ratios, 3), verdict or "not measured"])
-    return _table(["target (ratio of the same round)", "ratio", "verdict"], rows)
+    return table(["target (ratio of the same round)", "ratio", "verdict"], rows)
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -143,6 +143,6 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

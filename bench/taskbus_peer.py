@@ -26,7 +26,9 @@ class Taskbus:
     drain_jobs = 10_000
     enqueue_jobs = 4000
 
-    def __init__(self) -> None:
+    def __init__(self, store: str = "") -> None:
+        """`store`: the URL of one that is not the default."""
+        self._store = store
         self._folder = Path()
         self._site: Site | None = None
 
@@ -34,7 +36,7 @@ class Taskbus:
         """`up` starts workers too; those are stopped again."""
         self._folder = folder
         self._site = Site(folder / "site")
-        self._site.write(_free_port())
+        self._site.write(_free_port(), self._store)
         self._taskbus("up", "--detach")
         self._supervisorctl("stop", "worker:*")
 
@@ -65,8 +67,22 @@ class Taskbus:
         command = ("bench.producer", _CLIENT, "latencies", str(samples), str(folder))
         return [Sample(*times) for times in json.loads(self._run(*command))]
 
+    def cancels(self, count: int, folder: Path) -> list[float]:
+        """Seconds from the call of cancel to the end of a running job, one at a time."""
+        found: list[float] = json.loads(
+            self._run("bench.taskbus_life", "cancel", str(count), str(folder))
+        )
+        return found
+
+    def log_lines(self, lines: int) -> float:
+        """Lines of 80 bytes per second that one job writes, and the journal takes."""
+        return float(self._run("bench.taskbus_life", "log", str(lines)))
+
     def settled(self) -> int:
         """Jobs in a final state; a failed one never counts, so a failure ends in a timeout."""
+        if self._store:
+            return int(json.loads(self._run("bench.taskbus_life", "settled")))
+        # The file itself is asked sooner, and nobody's time is taken.
         return int(self._query("SELECT count(*) FROM job WHERE state = 'succeeded'"))
 
     def processes(self) -> list[int]:

@@ -8,7 +8,7 @@ from bench.environment import REPO
 
 NAMESPACE = "com.example.bench"
 SLOTS = 4
-TASKS = ("noop", "stamp", "gate")
+TASKS = ("noop", "stamp", "gate", "hold", "chatter")
 
 
 class Site:
@@ -19,8 +19,8 @@ class Site:
         self.settings = folder / "taskbus.toml"
         self.var = folder / "var"
 
-    def write(self, port: int) -> None:
-        """Make the folder; `port` is the router's."""
+    def write(self, port: int, store: str = "") -> None:
+        """Make the folder; `port` is the router's, `store` the URL of another store."""
         self.folder.mkdir()
         sections: dict[str, Mapping[str, str | int]] = {
             "site": {"tasks": str(REPO)},
@@ -33,6 +33,8 @@ class Site:
             },
             "supervisor": {"config": str(REPO / "supervisor" / "taskbus.conf")},
         }
+        if store:
+            sections["store"] = {"url": store}
         self.settings.write_text("".join(_section(*each) for each in sections.items()))
         entries = {
             f'api."{NAMESPACE}.{task}"': {"python": f"bench.tasks:{task}", "mode": "background"}

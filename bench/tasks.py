@@ -24,6 +24,19 @@ def gate(address: str, lock: str) -> None:
         fcntl.flock(file, fcntl.LOCK_SH)
 
 
+def hold(address: str) -> None:
+    """Tell the probe at `address` that this has started, then run until somebody ends it."""
+    _tell(address, "holding")
+    while True:
+        time.sleep(3600)
+
+
+def chatter(lines: int) -> None:
+    """Write so many lines of 80 bytes."""
+    for nth in range(lines):
+        print(f"{nth:079}")
+
+
 def _tell(address: str, message: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         probe.sendto(message.encode(), address)

@@ -1,0 +1,85 @@
+"""The bus on each store that it knows: what is submitted, run, cancelled and logged.
+
+python -m bench.stores [--rounds 2] [--scale 1.0]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from bench.environment import REPO
+from bench.measure import WORKERS, drained, percentile, started
+from bench.report import BATCH, WAMP, machine, table
+from bench.taskbus_peer import Taskbus
+
+RESULTS = REPO / "bench" / "stores.md"
+_DRAIN_JOBS = 4000
+_CANCELS = 20
+_LINES = 10_000
+
+Figures = Mapping[str, float]
+
+
+@contextmanager
+def _sqlite() -> Iterator[str]:
+    yield ""
+
+
+STORES: Mapping[str, Callable[[], AbstractContextManager[str]]] = {"SQLite": _sqlite}
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.stores", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2, help="figures are medians over these")
+    parser.add_argument("--scale", type=float, default=1.0, help="1: a drain takes about 5 s")
+    options = parser.parse_args()
+    rounds: dict[str, list[Figures]] = {name: [] for name in STORES}
+    for number in range(1, options.rounds + 1):
+        for name, serve in STORES.items():
+            print(f"round {number} of {options.rounds}: {name}", flush=True)
+            with serve() as url:
+                rounds[name].append(_measure(Taskbus(url), options.scale))
+    text = _report(rounds)
+    RESULTS.write_text(text)
+    print(text)
+
+
+def _measure(bus: Taskbus, scale: float) -> Figures:
+    with started(bus):
+        rates = bus.rates()
+    with started(bus) as folder:
+        bus.start_workers(WORKERS)
+        drain, cpu = drained(bus, folder, max(WORKERS, round(_DRAIN_JOBS * scale)))
+        cancels = bus.cancels(_CANCELS, folder)
+        lines = bus.log_lines(_LINES)
+    return {
+        "enqueue over WAMP, 64 outstanding (jobs/s)": rates[WAMP],
+        "batch submit (jobs/s)": rates[BATCH],
+        "drain (jobs/s)": drain,
+        "CPU (s per 1000 jobs drained)": cpu,
+        "cancel called to job ended, p50 (ms)": 1000 * statistics.median(cancels),
+        "cancel called to job ended, p99 (ms)": 1000 * percentile(cancels, 0.99),
+        "log, one job (lines of 80 bytes/s)": lines,
+    }
+
+
+def _report(rounds: Mapping[str, Sequence[Figures]]) -> str:
+    names = list(rounds)
+    rows = []
+    for measure in rounds[names[0]][0]:
+        medians = [statistics.median(one[measure] for one in rounds[name]) for name in names]
+        rows.append([measure, *(f"{each:,.{0 if each > 100 else 2}f}" for each in medians)])
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    return (
+        f"# The bus on each store\n\n{today}; {machine()}; no-op jobs, {WORKERS} at a time, a "
+        f"process for each; medians of {len(rounds[names[0]])} round(s). A cancelled job was "
+        f"running. Every store syncs a job to the disk before its id is returned.\n\n"
+        f"{table(['', *names], rows)}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
