@@ -40,7 +40,7 @@ LOCK = .venv/bin/uv pip compile --system-certs --quiet --python-version 3.11 \
 lock:  ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	@./setup.sh test
 	$(LOCK) pyproject.toml -o requirements/taskbus.txt
-	$(LOCK) pyproject.toml --all-extras --group dev -c requirements/taskbus.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml --group dev -c requirements/taskbus.txt -o requirements/dev.txt
 	$(LOCK) --group router --no-emit-package bjdata -o requirements/router.txt
 
 clean:  ## remove the environments and caches; var, the data, stays

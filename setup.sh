@@ -87,6 +87,7 @@ find_missing() {
     case $purpose in
         test)
             need procps ps
+            need mariadb-server mariadbd
             need chromium chromium chromium-browser google-chrome
             need_library libatomic1 libatomic.so.1  # for the node in Playwright's wheel
             # A cron, and programs with users of their own: an ordinary user is root in a namespace.

@@ -284,11 +284,13 @@ def _make_database(settings: Settings) -> None:
             make_store(settings).close()
     except StoreUnavailable as error:
         # A URL of one's own may have a password in it.
-        place = "" if settings.store_url else f" {settings.data / 'taskbus.db'}"
+        is_own = settings.store_url or settings.store_url_file
+        place = "" if is_own else f" {settings.data / 'taskbus.db'}"
         raise NotReady(
             f"cannot use the store{place}: {error.message}",
             field="store.url",
-            remedy=f"check store.url in {settings.file}, and the rights in {settings.data}",
+            remedy=error.about.get("remedy")
+            or f"check store.url in {settings.file}, and the rights in {settings.data}",
         ) from None
     _share_database(settings)
 

@@ -56,10 +56,16 @@ def check_targets(settings: Settings, api: ApiMap) -> None:
 
 
 def make_store(settings: Settings) -> Store:
-    """The store, its tables made where they are missing; raises StoreUnavailable."""
+    """The store that the settings name; raises StoreUnavailable, or ConfigError."""
+    file = settings.store_url_file
+    return open_store(settings.database if file is None else read_text(file).strip())
+
+
+def open_store(url: str) -> Store:
+    """The store at this URL, its tables made where they are missing; raises StoreUnavailable."""
     from taskbus.adapter.sql import SqlStore
 
-    return SqlStore(settings.database)
+    return SqlStore(url)
 
 
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:

@@ -17,10 +17,11 @@ from sqlalchemy import Engine, event
 from taskbus.adapter.sql import SqlStore
 from taskbus.adapter.sql_schema import VERSION
 from taskbus.core.replay import replay
-from taskbus.model.errors import StoreUnavailable
+from taskbus.model.errors import KeyTaken, StoreUnavailable
 from taskbus.model.identity import new_job_id
-from taskbus.model.job import Event, Job, State, move, note
+from taskbus.model.job import Change, Event, Job, Key, State, move, note
 from taskbus.port.store import Entry, Store
+from taskbus.wire import open_store
 from tests.support.processes import PATIENCE, line, python, say
 from tests.support.values import (
     a_job,
@@ -92,6 +93,13 @@ def test_what_came_with_a_refused_add_is_not_taken_either(store: Store) -> None:
     with pytest.raises(StoreUnavailable):
         store.add([submission(known)], placed=[known.id])
     assert [one.job for one in store.unplaced(1e12, 100)] == [known.id]
+
+
+def test_more_in_one_add_than_a_server_takes_in_one_packet(store: Store) -> None:
+    text = json.dumps(["\\'\u00e9" * 300_000], ensure_ascii=False)
+    jobs = [a_job(args=text) for _ in range(24)]
+    add(store, *jobs)
+    assert [store.job(job.id) for job in jobs] == jobs
 
 
 def test_a_thousand_jobs_in_one_add(store: Store) -> None:
@@ -200,6 +208,24 @@ def test_the_result_is_stored_with_the_success(store: Store) -> None:
     assert (found.state, found.finished, found.worker, found.lease) == (
         State.SUCCEEDED, 1002.0, None, None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [2**20 - 1, 2**20, 2**20 + 1, 16_000_000])
+def test_a_result_of_any_size_comes_back_as_it_was(store: Store, size: int) -> None:
+    body = ("0123456789\u00e9" * (size // 11 + 1))[:size]
+    job = applied(store, succeeded(running(store), body))
+    assert store.result(job.id) == body
+    assert store.remove([job.id]) == [job.id]
+    assert store.result(job.id) is None
+
+
+def test_a_replay_forgets_a_large_result_wholly(store: Store) -> None:
+    # Only failed jobs are replayed; a store does not rely on it.
+    job = applied(store, succeeded(running(store), "x" * 3_000_000))
+    again = job._replace(state=State.QUEUED, seq=job.seq + 1)
+    told = Event(job.id, again.seq, 1003.0, "queued", "{}")
+    applied(store, succeeded(applied(store, start(applied(store, Change(job, again, (told,)))))))
+    assert store.result(job.id) == '{"args":[1],"kwargs":{}}'
 
 
 def test_a_failure_keeps_its_error(store: Store) -> None:
@@ -333,6 +359,17 @@ def test_jobs_are_filtered_by_uri_and_namespace(store: Store) -> None:
     assert listed("com.*") == set(uris)
     assert listed("com.z.*") == set()
     assert listed("com.%.a") == set()
+
+
+def test_texts_are_the_same_only_where_each_character_is(store: Store) -> None:
+    names = ["com.x", "com.X", "com.\u00e9", "com.e", "com.e\u0301", "com.x ", "com.\u00df"]
+    jobs = [a_job(uri=name) for name in names]
+    store.add([submission(job, [Key(job.uri, job.id, None)]) for job in jobs])
+    for job in jobs:
+        assert store.jobs(uri=job.uri) == [job]
+        other = a_job()
+        with pytest.raises(KeyTaken):
+            store.add([submission(other, [Key(job.uri, other.id, None)])])
 
 
 def test_filters_apply_together(store: Store) -> None:
@@ -539,11 +576,11 @@ def test_any_number_of_threads_may_use_it(store: Store) -> None:
 # A store on disk
 
 
-def test_it_is_all_there_when_opened_again(url: str) -> None:
-    with closing(SqlStore(url)) as store:
+def test_it_is_all_there_when_opened_again(shared_url: str) -> None:
+    with closing(open_store(shared_url)) as store:
         job = applied(store, succeeded(running(store), '"done"'))
         scheduled = added(store, state=State.SCHEDULED)
-    with closing(SqlStore(url)) as store:
+    with closing(open_store(shared_url)) as store:
         assert store.job(job.id) == job
         assert store.result(job.id) == '"done"'
         assert store.position() == 4
@@ -574,8 +611,8 @@ def test_what_is_asked_all_the_time_looks_at_few_rows(sqlite: SqlStore, tmp_path
     ] == []
 
 
-def test_two_open_stores_see_each_others_writes(url: str) -> None:
-    with closing(SqlStore(url)) as one, closing(SqlStore(url)) as two:
+def test_two_open_stores_see_each_others_writes(shared_url: str) -> None:
+    with closing(open_store(shared_url)) as one, closing(open_store(shared_url)) as two:
         job = added(one)
         assert two.job(job.id) == job
         job = applied(two, start(job))
@@ -583,13 +620,13 @@ def test_two_open_stores_see_each_others_writes(url: str) -> None:
         assert one.position() == two.position() == 2
 
 
-def test_what_was_accepted_survives_a_crash(url: str) -> None:
-    with python("-m", "tests.support.store_user", "crash_after_adding", url, 20) as process:
+def test_what_was_accepted_survives_a_crash(shared_url: str) -> None:
+    with python("-m", "tests.support.store_user", "crash_after_adding", shared_url, 20) as process:
         output, _ = process.communicate("go\n")
     assert process.returncode == -signal.SIGKILL
     ready, *ids = output.split()
     assert (ready, len(ids)) == ("ready", 21)
-    with closing(SqlStore(url)) as store:
+    with closing(open_store(shared_url)) as store:
         assert sorted(job.id for job in store.jobs()) == ids
         assert store.position() == 21
 
@@ -609,20 +646,35 @@ def in_processes(count: int, deed: str, url: str) -> list[list[str]]:
         return outputs
 
 
-def test_processes_claim_each_job_once(sqlite: SqlStore, url: str) -> None:
-    jobs = [a_job() for _ in range(200)]
-    add(sqlite, *jobs)
-    outputs = in_processes(8, "claim_all", url)
-    claimed = [job for output in outputs for job in output]
-    assert sorted(claimed) == [job.id for job in jobs]
-    assert dict(sqlite.counts()) == {State.SUCCEEDED: 200}
-    assert [entry.position for entry in sqlite.journal(0, 1000)] == list(range(1, 601))
-    assert all([event.seq for event in sqlite.events(job.id)] == [1, 2, 3] for job in jobs)
+def test_processes_claim_each_job_once(shared_url: str) -> None:
+    with closing(open_store(shared_url)) as store:
+        jobs = [a_job() for _ in range(200)]
+        add(store, *jobs)
+        outputs = in_processes(8, "claim_all", shared_url)
+        claimed = [job for output in outputs for job in output]
+        assert sorted(claimed) == [job.id for job in jobs]
+        assert dict(store.counts()) == {State.SUCCEEDED: 200}
+        assert [entry.position for entry in store.journal(0, 1000)] == list(range(1, 601))
+        assert all([event.seq for event in store.events(job.id)] == [1, 2, 3] for job in jobs)
 
 
-def test_processes_may_create_it_at_the_same_moment(url: str) -> None:
-    outputs = in_processes(6, "add_one", url)
-    with closing(SqlStore(url)) as store:
+def test_a_reader_misses_nothing_while_processes_write(shared_url: str) -> None:
+    with closing(open_store(shared_url)) as store, ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(in_processes, 6, "go_through_jobs", shared_url)
+        seen: list[Entry] = []
+        while not writing.done():
+            seen += store.journal(seen[-1].position if seen else 0, 5)
+        while found := store.journal(seen[-1].position if seen else 0, 100):
+            seen += found
+        written = sorted(job for output in writing.result() for job in output)
+        assert [entry.position for entry in seen] == list(range(1, 3 * len(written) + 1))
+        for nth in (1, 2, 3):
+            assert sorted(e.event.job for e in seen if e.event.seq == nth) == written
+
+
+def test_processes_may_create_it_at_the_same_moment(shared_url: str) -> None:
+    outputs = in_processes(6, "add_one", shared_url)
+    with closing(open_store(shared_url)) as store:
         assert sorted(job.id for job in store.jobs()) == sorted(job for [job] in outputs)
 
 

@@ -44,6 +44,7 @@ def test_every_key_is_optional() -> None:
         ('[http]\nhost = "::1"', "url", "http://[::1]:9080/"),
         ("[http]\nport = 65535", "http_port", 65535),
         ('[store]\nurl = "mysql+pymysql://a@b/c"', "database", "mysql+pymysql://a@b/c"),
+        ('[store]\nurl_file = "url"', "store_url_file", Path("/srv/site/url")),
         ("[worker]\ncount = 1", "worker_count", 1),
         ("[worker]\nslots = 1000", "worker_slots", 1000),
         ("[worker]\nttr = 3", "worker_ttr", 3),
@@ -59,6 +60,11 @@ def test_every_key_is_optional() -> None:
 def test_each_key(text: str, attribute: str, value: object) -> None:
     assert getattr(parse(text), attribute) == value
     assert getattr(parse(""), attribute) != value
+
+
+def test_the_stores_url_is_in_one_place() -> None:
+    error = refused('[store]\nurl = "sqlite:////x"\nurl_file = "url"')
+    assert "taskbus.toml:3: store.url_file: beside store.url" in error.message
 
 
 def test_users() -> None:

@@ -1,5 +1,7 @@
 """The tables. ``schema.version`` says which version of them a database holds."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
@@ -7,6 +9,7 @@ metadata = sa.MetaData()
 # As a text, since SQLite uses a partial index only where it sees the index' very condition.
 WAITING = "state IN ('scheduled', 'retrying')"
 
+_on_servers: Any = lambda *_, dialect, **__: dialect.name != "sqlite"  # noqa: E731
 _ID = sa.String(26)
 _NAME = sa.String(255)
 _POSITION = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -44,11 +47,13 @@ job = sa.Table(
     sa.Column("error", sa.Text(2**24)),
     sa.Column("cancel", sa.String(255)),
     sa.Column("seq", sa.Integer, nullable=False),
-    # Only what waits for its time is ever looked for by it.
     # Lists of one state, or of one URI, the newest first.
     sa.Index("job_state", "state", "id"),
     sa.Index("job_uri", "uri", "id"),
-    sa.Index("job_waiting", "due", sqlite_where=sa.text(WAITING)),
+    # Only what waits for its time is ever looked for by it.
+    sa.Index("job_waiting", "due", sqlite_where=sa.text(WAITING)).ddl_if("sqlite"),
+    # A server has no partial indexes.
+    sa.Index("job_state_due", "state", "due").ddl_if(callable_=_on_servers),
     sa.Index("job_lane", "lane", "id", sqlite_where=sa.text("lane IS NOT NULL")),
     sa.Index("job_tied", "tied", sqlite_where=sa.text("tied = 1")),
     sa.Index("job_expires", "expires", sqlite_where=sa.text("expires IS NOT NULL")),
@@ -72,6 +77,16 @@ result = sa.Table(
     "result",
     metadata,
     sa.Column("job", _ID, primary_key=True),
+    sa.Column("body", sa.Text(2**26), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What a body has beyond its first part.
+result_part = sa.Table(
+    "result_part",
+    metadata,
+    sa.Column("job", _ID, primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
     sa.Column("body", sa.Text(2**26), nullable=False),
     sqlite_with_rowid=False,
 )

@@ -27,6 +27,7 @@ class Settings:
     api_map: Path = Path("api.toml")
     tasks: Path = Path("workers")
     store_url: str = ""
+    store_url_file: Path | None = None
     worker_count: int = field(default_factory=lambda: max(2, os.cpu_count() or 1))
     worker_slots: int = 2
     worker_ttr: int = 60
@@ -132,6 +133,10 @@ def parse_settings(text: str, file: Path) -> Settings:
                 chosen[name] = checked
     settings = Settings(site=site, file=file.resolve(), **chosen)
     settings = _anchored(settings, site)
+    if settings.store_url and settings.store_url_file:
+        raise toml.error(
+            ("store", "url_file"), "store.url_file: beside store.url", "write one of the two"
+        )
     if len(str(settings.supervisor_socket).encode()) > _LONGEST_SOCKET_PATH:
         raise toml.error(
             ("site", "var"),
@@ -178,7 +183,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
         "tasks": ("tasks", _path),
     },
     "http": {"host": ("http_host", _text), "port": ("http_port", _whole(1, 65535))},
-    "store": {"url": ("store_url", _text)},
+    "store": {"url": ("store_url", _text), "url_file": ("store_url_file", _path)},
     "worker": {
         "count": ("worker_count", _whole(1, 1000)),
         "slots": ("worker_slots", _whole(1, 1000)),

@@ -1,0 +1,211 @@
+"""A store on a server: what happens to connections, and between transactions."""
+
+import gc
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Literal
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy import make_url
+
+from taskbus.model.errors import StoreUnavailable
+from taskbus.model.job import State, note
+from taskbus.port.store import Store
+from taskbus.wire import open_store
+from tests.support.cutter import Cutter, cutter
+from tests.support.mariadb import MariaDb
+from tests.support.processes import PATIENCE
+from tests.support.values import a_job, add, added, applied, running, start, succeeded
+
+pytestmark = pytest.mark.integration
+
+When = Literal["before", "after"]
+
+
+@pytest.fixture(autouse=True)
+def leaks() -> Iterator[None]:
+    """PyMySQL leaves the socket of a connection that failed to the garbage collection."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.fixture
+def database(mariadb: MariaDb) -> str:
+    return mariadb.database()
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    with closing(open_store(database)) as made:
+        yield made
+
+
+@pytest.fixture
+def cut(database: str, mariadb: MariaDb) -> Iterator[tuple[Store, Cutter]]:
+    """A store whose connections can be cut."""
+    with cutter(mariadb.socket) as (proxy, address):
+        url = make_url(database).update_query_dict({"unix_socket": str(address)})
+        with closing(open_store(url.render_as_string(hide_password=False))) as made:
+            yield made, proxy
+
+
+def test_connections_that_break_between_calls_are_made_anew(store: Store, mariadb: MariaDb) -> None:
+    job = added(store)
+    assert store.jobs() == [job]
+    assert mariadb.cut() > 0
+    assert store.job(job.id) == job
+    mariadb.cut()
+    assert store.jobs() == [job]
+    mariadb.cut()
+    job = applied(store, start(job))
+    mariadb.cut()
+    assert store.renew(job, 2000.0)
+    mariadb.cut()
+    assert store.position() == 2
+    mariadb.cut()
+    applied(store, succeeded(job))
+    mariadb.cut()
+    assert store.remove([job.id]) == [job.id]
+
+
+@pytest.mark.parametrize("word", [b"INSERT INTO event", b"COMMIT"])
+def test_a_submission_whose_connection_breaks_is_stored_once(
+    cut: tuple[Store, Cutter], word: bytes
+) -> None:
+    store, proxy = cut
+    jobs = [a_job() for _ in range(3)]
+    proxy.cut(word, "before")
+    add(store, *jobs)
+    assert proxy.cuts == 1
+    assert store.jobs() == jobs[::-1]
+    assert [entry.position for entry in store.journal(0, 9)] == [1, 2, 3]
+
+
+def test_a_submission_that_was_committed_without_an_answer_is_stored_once(
+    cut: tuple[Store, Cutter],
+) -> None:
+    store, proxy = cut
+    jobs = [a_job() for _ in range(3)]
+    proxy.cut(b"COMMIT", "after")
+    add(store, *jobs)
+    assert proxy.cuts == 1
+    assert store.jobs() == jobs[::-1]
+    assert [entry.position for entry in store.journal(0, 9)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_changed_is_told_though_the_answer_was_lost(
+    cut: tuple[Store, Cutter], when: When
+) -> None:
+    store, proxy = cut
+    taken, free = added(store), added(store)
+    applied(store, start(taken, worker="host/2/2"))
+    proxy.cut(b"COMMIT", when)
+    assert store.advance([start(taken), start(free)]) == [False, True]
+    assert proxy.cuts == 1
+    assert store.job(free.id) == start(free).after
+    assert len(store.events(free.id)) == 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_anothers_change_is_not_taken_for_ours(cut: tuple[Store, Cutter], when: When) -> None:
+    store, proxy = cut
+    job = added(store)
+    applied(store, start(job, worker="host/2/2"))
+    proxy.cut(b"COMMIT", when)
+    assert store.advance([start(job)]) == [False]
+    assert proxy.cuts == 1
+
+
+def test_a_server_that_is_down_is_told_and_used_again_when_it_is_back(
+    store: Store, mariadb: MariaDb
+) -> None:
+    job = running(store)
+    mariadb.stop()
+    try:
+        with pytest.raises(StoreUnavailable):
+            added(store)
+        with pytest.raises(StoreUnavailable):
+            store.advance([succeeded(job)])
+        with pytest.raises(StoreUnavailable):
+            store.job(job.id)
+        with pytest.raises(StoreUnavailable):
+            store.counts()
+    finally:
+        mariadb.start()
+    assert store.job(job.id) == job
+    assert dict(store.counts()) == {State.RUNNING: 1}
+    applied(store, succeeded(job))
+    assert added(store) is not None
+    assert store.position() == 4
+
+
+def test_transactions_that_lock_each_other_out_are_done_again(store: Store) -> None:
+    one, other = running(store), running(store)
+    rounds = 60
+    begin = threading.Barrier(2, timeout=PATIENCE)
+
+    def write(mine: list[str]) -> int:
+        won = 0
+        for _ in range(rounds):
+            begin.wait()
+            jobs = [store.job(job) for job in mine]
+            changes = [note(job, 1002.0, [("output", {"text": "a"})]) for job in jobs if job]
+            won += sum(store.advance(changes))
+        return won
+
+    with ThreadPoolExecutor(2) as pool:
+        won = list(pool.map(write, ([one.id, other.id], [other.id, one.id])))
+    assert store.position() == 4 + sum(won)
+    assert sum(won) >= 2 * rounds
+
+
+def test_a_lock_that_is_held_for_a_while_is_waited_for(
+    store: Store, database: str, mariadb: MariaDb
+) -> None:
+    job = added(store)
+    name = make_url(database).database
+    with ThreadPoolExecutor(1) as pool, mariadb.connected(name) as (db, cursor):
+        db.begin()
+        cursor.execute("SELECT * FROM job FOR UPDATE")
+        waiting = pool.submit(applied, store, start(job))
+        while not mariadb.execute(
+            "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        ):
+            assert not waiting.done()
+        db.rollback()
+        assert waiting.result().state is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql+pymysql://root@localhost/nothing?unix_socket={socket}", "nothing"),
+        ("mysql+pymysql://root@localhost?unix_socket={socket}", "names no database"),
+        ("mysql+pymysql://nobody:secret@localhost/x?unix_socket={socket}", "Access denied"),
+        ("mysql+pymysql://root@localhost/x?unix_socket=/nowhere", "connect"),
+        ("mysql+pymysqll://root@localhost/x", "cannot be used"),
+        ("oracle://root@localhost/x", "cannot be used"),
+        ("nonsense", "cannot be used"),
+    ],
+)
+def test_a_url_that_leads_nowhere(mariadb: MariaDb, url: str, said: str) -> None:
+    with pytest.raises(StoreUnavailable, match=said) as caught:
+        open_store(url.format(socket=quote(mariadb.socket)))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_whose_packets_are_too_small_is_refused(database: str, mariadb: MariaDb) -> None:
+    before = mariadb.execute("SELECT @@GLOBAL.max_allowed_packet")[0][0]
+    mariadb.execute("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        with pytest.raises(StoreUnavailable, match="packets of 1048576 bytes"):
+            open_store(database)
+    finally:
+        mariadb.execute(f"SET GLOBAL max_allowed_packet = {before}")
