@@ -8,7 +8,7 @@ Parent and forker speak in short packets (SOCK_SEQPACKET), one message each:
     parent -> forker   fork COUNT        make so many more spare children
                        kill PID SIGNAL   signal the child's whole process group
     forker -> parent   ready             the task modules are loaded
-                       spare PID         with three descriptors: job socket, stdout, stderr
+                       spares PID ...    with three descriptors each: job socket, stdout, stderr
                        exit PID STATUS   wait status of a child whose process group is gone
 """
 
@@ -23,6 +23,8 @@ RESULT, FAILURE, PROGRESS = b"R", b"E", b"P"
 _FRAME = struct.Struct("!cI")
 _LENGTH = struct.Struct("!I")
 PACKET = 256
+# Their process ids fit in a packet, and their descriptors in what Linux passes with one.
+MOST_FORKS = 16
 
 
 def send_frame(fd: int, kind: bytes, body: bytes) -> None:

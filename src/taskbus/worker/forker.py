@@ -100,8 +100,13 @@ class Forker:
             if pid == 0:
                 self._become(channels, inherited, forker)
             pids.append(pid)
-        for pid, channels in zip(pids, made, strict=True):
-            self._announce(pid, channels)
+        for pid in pids:
+            watch = os.pidfd_open(pid)
+            self._children[watch] = pid
+            self._poll.register(watch, select.POLLIN)
+        rights = array("i", [end for each in made for end in each.parents])
+        told = b"spares %b" % b" ".join([b"%d" % pid for pid in pids])
+        self._control.sendmsg([told], [(_SOCKET, _RIGHTS, rights)])
         for end in ends:
             os.close(end)
 
@@ -116,13 +121,6 @@ class Forker:
                 live(*channels.childs, self._handlers)
         finally:
             os._exit(1)
-
-    def _announce(self, pid: int, channels: _Channels) -> None:
-        watch = os.pidfd_open(pid)
-        self._children[watch] = pid
-        self._poll.register(watch, select.POLLIN)
-        rights = array("i", channels.parents)
-        self._control.sendmsg([b"spare %d" % pid], [(_SOCKET, _RIGHTS, rights)])
 
     def _reap(self, watch: int) -> None:
         """Tell the parent of a dead child, after whatever it left running is dead too."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from taskbus.model.errors import TaskbusError
-from taskbus.worker.channel import PACKET, send_job
+from taskbus.worker.channel import MOST_FORKS, PACKET, send_job
 
 _START_SECONDS = 60.0
 
@@ -78,7 +78,7 @@ class Spares:
             raise ForkerGone(f"the forker did not start: {error}") from error
         self._control.settimeout(None)
         # Forking several at a time costs the forker fewer page copies than one by one.
-        self._fork = b"fork %d" % spares
+        self._batch = min(spares, MOST_FORKS)
         self._low = spares
         self._coming = 0
         self._replenish()
@@ -102,16 +102,18 @@ class Spares:
     def hear(self) -> Exit | None:
         """Read one message of the forker; an exit is that of a child with a job."""
         try:
-            packet, fds, _, _ = socket.recv_fds(self._control, PACKET, 3)
+            packet, fds, _, _ = socket.recv_fds(self._control, PACKET, 3 * MOST_FORKS)
         except OSError as error:
             raise ForkerGone(f"the forker is gone: {error}") from error
         word, *numbers = packet.split() if packet else (b"",)
-        if word == b"spare":
-            sock, stdout, stderr = fds
-            os.set_blocking(stdout, False)
-            os.set_blocking(stderr, False)
-            self._coming -= 1
-            self._idle.append(Child(int(numbers[0]), socket.socket(fileno=sock), stdout, stderr))
+        if word == b"spares":
+            for pid, sock, stdout, stderr in zip(
+                map(int, numbers), fds[::3], fds[1::3], fds[2::3], strict=True
+            ):
+                os.set_blocking(stdout, False)
+                os.set_blocking(stderr, False)
+                self._coming -= 1
+                self._idle.append(Child(pid, socket.socket(fileno=sock), stdout, stderr))
         elif word == b"exit":
             return self._ended(int(numbers[0]), int(numbers[1]))
         elif word != b"ready":
@@ -134,9 +136,9 @@ class Spares:
             pass
 
     def _replenish(self) -> None:
-        if len(self._idle) + self._coming < self._low:
-            self._coming += self._low
-            self._say(self._fork)
+        while len(self._idle) + self._coming < self._low:
+            self._coming += self._batch
+            self._say(b"fork %d" % self._batch)
 
     def _say(self, packet: bytes) -> None:
         try:
