@@ -55,8 +55,10 @@ def step(spares: Spares, attempt: Attempt, now: float = 0.0) -> None:
     for fd in ready:
         if fd != spares.fileno():
             attempt.read(fd, now)
-        elif (exit_ := spares.hear()) is not None and exit_.pid == attempt.child.pid:
-            attempt.exited(exit_.status, now)
+            continue
+        for exit_ in spares.hear():
+            if exit_.pid == attempt.child.pid:
+                attempt.exited(exit_.status, now)
 
 
 def finish(spares: Spares, attempt: Attempt) -> list[Note]:

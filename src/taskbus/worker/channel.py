@@ -9,7 +9,8 @@ Parent and forker speak in short packets (SOCK_SEQPACKET), one message each:
                        kill PID SIGNAL   signal the child's whole process group
     forker -> parent   ready             the task modules are loaded
                        spares PID ...    with three descriptors each: job socket, stdout, stderr
-                       exit PID STATUS   wait status of a child whose process group is gone
+                       exits PID STATUS ...
+                                         wait status of each child whose process group is gone
 """
 
 import os
@@ -23,8 +24,8 @@ RESULT, FAILURE, PROGRESS = b"R", b"E", b"P"
 _FRAME = struct.Struct("!cI")
 _LENGTH = struct.Struct("!I")
 PACKET = 256
-# Their process ids fit in a packet, and their descriptors in what Linux passes with one.
-MOST_FORKS = 16
+# What is told of so many fits in a packet, and their descriptors in what Linux passes with one.
+MOST_CHILDREN = 16
 
 
 def send_frame(fd: int, kind: bytes, body: bytes) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 from taskbus.handler import Handler, build
 from taskbus.model.json import load
 from taskbus.model.task import TaskInput, TaskResult
-from taskbus.worker.channel import PACKET, receive_job, send_job
+from taskbus.worker.channel import MOST_CHILDREN, PACKET, receive_job, send_job
 from taskbus.worker.child import live, report, run
 
 _PR_SET_PDEATHSIG = 1
@@ -70,11 +70,15 @@ class Forker:
         control = self._control.fileno()
         self._poll.register(control, select.POLLIN)
         while True:
-            for fd, _ in self._poll.poll():
+            exits = []
+            # No more than a packet has room for; the others are still ready in the next round.
+            for fd, _ in self._poll.poll()[:MOST_CHILDREN]:
                 if fd != control:
-                    self._reap(fd)
+                    exits.append(self._reap(fd))
                 elif not self._obey(self._control.recv(PACKET)):
                     return
+            if exits:
+                self._control.send(b"exits %b" % b" ".join(exits))
 
     def _obey(self, packet: bytes) -> bool:
         command, *words = packet.split() if packet else (b"",)
@@ -122,15 +126,15 @@ class Forker:
         finally:
             os._exit(1)
 
-    def _reap(self, watch: int) -> None:
-        """Tell the parent of a dead child, after whatever it left running is dead too."""
+    def _reap(self, watch: int) -> bytes:
+        """What to tell the parent of a dead child, once whatever it left running is dead too."""
         pid = self._children.pop(watch)
         self._poll.unregister(watch)
         os.close(watch)
         # Until it is reaped its pid, and so its group's number, cannot be given to another.
         _kill_group(pid, _KILL)
         _, status = os.waitpid(pid, 0)
-        self._control.send(b"exit %d %d" % (pid, status))
+        return b"%d %d" % (pid, status)
 
     def _abandon(self) -> None:
         """The parent is dead: nobody would settle what the children do."""

@@ -318,16 +318,14 @@ class Worker:
 
     def _hear(self, spares: Spares) -> None:
         try:
-            exit_ = spares.hear()
+            ended = dict(spares.hear())
         except ForkerGone as error:
             self._lose(spares, error)
             return
-        if exit_ is None:
-            return
         for slot in self._slots:
             attempt = slot.attempt
-            if attempt is not None and attempt.spares is spares and attempt.child.pid == exit_.pid:
-                attempt.exited(exit_.status, self._clock())
+            if attempt is not None and attempt.spares is spares and attempt.child.pid in ended:
+                attempt.exited(ended[attempt.child.pid], self._clock())
 
     def _lose(self, spares: Spares, error: ForkerGone) -> None:
         """A forker died: its children are dead, and another one is needed."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from taskbus.model.errors import TaskbusError
-from taskbus.worker.channel import MOST_FORKS, PACKET, send_job
+from taskbus.worker.channel import MOST_CHILDREN, PACKET, send_job
 
 _START_SECONDS = 60.0
 
@@ -78,7 +78,7 @@ class Spares:
             raise ForkerGone(f"the forker did not start: {error}") from error
         self._control.settimeout(None)
         # Forking several at a time costs the forker fewer page copies than one by one.
-        self._batch = min(spares, MOST_FORKS)
+        self._batch = min(spares, MOST_CHILDREN)
         self._low = spares
         self._coming = 0
         self._replenish()
@@ -99,10 +99,10 @@ class Spares:
         """Signal the child's whole process group."""
         self._say(b"kill %d %d" % (child.pid, number))
 
-    def hear(self) -> Exit | None:
-        """Read one message of the forker; an exit is that of a child with a job."""
+    def hear(self) -> list[Exit]:
+        """Read one message of the forker: the exits of children with a job."""
         try:
-            packet, fds, _, _ = socket.recv_fds(self._control, PACKET, 3 * MOST_FORKS)
+            packet, fds, _, _ = socket.recv_fds(self._control, PACKET, 3 * MOST_CHILDREN)
         except OSError as error:
             raise ForkerGone(f"the forker is gone: {error}") from error
         word, *numbers = packet.split() if packet else (b"",)
@@ -114,11 +114,12 @@ class Spares:
                 os.set_blocking(stderr, False)
                 self._coming -= 1
                 self._idle.append(Child(pid, socket.socket(fileno=sock), stdout, stderr))
-        elif word == b"exit":
-            return self._ended(int(numbers[0]), int(numbers[1]))
+        elif word == b"exits":
+            exits = map(Exit, map(int, numbers[::2]), map(int, numbers[1::2]))
+            return [one for one in exits if not self._was_idle(one.pid)]
         elif word != b"ready":
             raise ForkerGone(f"the forker is gone (exit status {self._process.wait()})")
-        return None
+        return []
 
     def close(self) -> None:
         """End the forker and, with it, every child."""
@@ -146,12 +147,12 @@ class Spares:
         except OSError as error:
             raise ForkerGone(f"the forker is gone: {error}") from error
 
-    def _ended(self, pid: int, status: int) -> Exit | None:
+    def _was_idle(self, pid: int) -> bool:
         for child in self._idle:
             if child.pid == pid:
                 # Somebody killed a spare: replace it.
                 self._idle.remove(child)
                 child.close()
                 self._replenish()
-                return None
-        return Exit(pid, status)
+                return True
+        return False
