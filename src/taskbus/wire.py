@@ -13,9 +13,10 @@ from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.errors import ConfigError, TaskFailure
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Settings, parse_settings
-from taskbus.port.store import Store
+from taskbus.port.keys import Keys
 
 if TYPE_CHECKING:
+    from taskbus.adapter.sql import SqlStore
     from taskbus.edge.program import Service
 
 # Less than what supervisord adds to the longest call.
@@ -55,17 +56,24 @@ def check_targets(settings: Settings, api: ApiMap) -> None:
             raise map_.error(where, f"{entry.pattern}: {problem}", f"mend {entry.kind} or its code")
 
 
-def make_store(settings: Settings) -> Store:
+def make_store(settings: Settings) -> "SqlStore":
     """The store that the settings name; raises StoreUnavailable, or ConfigError."""
     file = settings.store_url_file
     return open_store(settings.database if file is None else read_text(file).strip())
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> "SqlStore":
     """The store at this URL, its tables made where they are missing; raises StoreUnavailable."""
     from taskbus.adapter.sql import SqlStore
 
     return SqlStore(url)
+
+
+def make_keys(store: "SqlStore") -> Keys:
+    """The store's keys."""
+    from taskbus.adapter.sql_keys import SqlKeys
+
+    return SqlKeys(store)
 
 
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
@@ -127,13 +135,15 @@ def run_backend(settings: Settings, namespace: str) -> None:
             f"it has {', '.join(api.namespaces()) or 'no entries'}",
         )
     sys.path.insert(0, str(settings.tasks))
+    store = make_store(settings)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
+    intake = Intake(store, make_keys(store), queue, Doorbell(settings.doorbell))
     presence = Presence(settings.run, f"backend-{namespace}")
     backend = Backend(
         reactor=reactor,
         api=api,
         namespace=namespace,
-        batch=Batch(reactor, Intake(make_store(settings), queue, Doorbell(settings.doorbell))),
+        batch=Batch(reactor, intake),
         clock=time.time,
         threads=settings.backend_threads,
         on_serving=lambda count: presence.hold(uris=count),
@@ -157,6 +167,7 @@ def run_control(settings: Settings) -> None:
 
     reactor: Any = installed
     store = make_store(settings)
+    keys = make_keys(store)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     bell = Doorbell(settings.doorbell)
     presence = Presence(settings.run, "control")
@@ -164,8 +175,9 @@ def run_control(settings: Settings) -> None:
         reactor=reactor,
         api=read_api_map(settings),
         store=store,
+        keys=keys,
         queue=queue,
-        batch=Batch(reactor, Intake(store, queue, bell)),
+        batch=Batch(reactor, Intake(store, keys, queue, bell)),
         bell=bell,
         clock=time.time,
         notify_topic=settings.notify_topic,

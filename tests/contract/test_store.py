@@ -3,11 +3,10 @@
 import json
 import signal
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from taskbus.model.identity import new_job_id
 from taskbus.model.job import Change, Event, Job, Key, State, move, note
 from taskbus.port.store import Entry, Store
 from taskbus.wire import open_store
-from tests.support.processes import PATIENCE, line, python, say
+from tests.support.processes import PATIENCE, python
+from tests.support.store_user import in_processes
 from tests.support.values import (
     a_job,
     add,
@@ -629,21 +629,6 @@ def test_what_was_accepted_survives_a_crash(shared_url: str) -> None:
     with closing(open_store(shared_url)) as store:
         assert sorted(job.id for job in store.jobs()) == ids
         assert store.position() == 21
-
-
-def in_processes(count: int, deed: str, url: str) -> list[list[str]]:
-    """What each of so many processes says that do the same at the same moment."""
-    with ExitStack() as stack:
-        processes: list[subprocess.Popen[str]] = [
-            stack.enter_context(python("-m", "tests.support.store_user", deed, url))
-            for _ in range(count)
-        ]
-        assert [line(process) for process in processes] == ["ready"] * count
-        for process in processes:
-            say(process, "go")
-        outputs = [process.communicate()[0].split() for process in processes]
-        assert [process.returncode for process in processes] == [0] * count
-        return outputs
 
 
 def test_processes_claim_each_job_once(shared_url: str) -> None:

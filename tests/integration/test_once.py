@@ -15,6 +15,7 @@ import pytest
 from taskbus.adapter.beanstalkd import BeanstalkdQueue
 from taskbus.adapter.doorbell import Doorbell
 from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_keys import SqlKeys
 from taskbus.core.intake import Intake, prepare
 from taskbus.launch import prepare as prepare_site
 from taskbus.model.apimap import ApiMap
@@ -41,7 +42,7 @@ class Jobs:
     def submit(self, uri: str, *args: object) -> str:
         """A new job's id."""
         submission = prepare(self.api, lambda: 1.0, {"uri": uri, "args": list(args)}, {})
-        self.intake.accept([submission])
+        self.intake.accept([[submission]])
         return submission.job.id
 
     def states(self, *jobs: str) -> list[str | None]:
@@ -73,7 +74,7 @@ def jobs(folder: Path, gate: Gate) -> Iterator[Jobs]:
     with running_beanstalkd(settings.run), closing(SqlStore(settings.database)) as store:
         queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
         with closing(queue), closing(Doorbell(settings.doorbell)) as bell:
-            yield Jobs(site, api, store, Intake(store, queue, bell))
+            yield Jobs(site, api, store, Intake(store, SqlKeys(store), queue, bell))
 
 
 def test_it_runs_one_job_and_leaves_the_next_in_the_queue(jobs: Jobs) -> None:

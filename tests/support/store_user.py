@@ -5,14 +5,37 @@ It says ``ready``, waits for a line on stdin, does its deed and writes what came
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
+from taskbus.adapter.memory import MemoryBroker, MemoryQueue
+from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_keys import SqlKeys
+from taskbus.core.intake import Intake, prepare
 from taskbus.core.lease import claim
+from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.job import State
 from taskbus.port.store import Store
 from taskbus.wire import open_store
+from tests.support.processes import line, python, say
 from tests.support.values import added, applied, start, succeeded
+
+
+def in_processes(count: int, deed: str, url: str) -> list[list[str]]:
+    """What each of so many processes says that do the same at the same moment."""
+    with ExitStack() as stack:
+        processes: list[subprocess.Popen[str]] = [
+            stack.enter_context(python("-m", "tests.support.store_user", deed, url))
+            for _ in range(count)
+        ]
+        assert [line(process) for process in processes] == ["ready"] * count
+        for process in processes:
+            say(process, "go")
+        outputs = [process.communicate()[0].split() for process in processes]
+        assert [process.returncode for process in processes] == [0] * count
+        return outputs
 
 
 class _Me:
@@ -57,6 +80,25 @@ def go_through_jobs(store: Store) -> None:
     for _ in range(30):
         job = applied(store, succeeded(applied(store, start(added(store)))))
         print(job.id)
+
+
+class _Silence:
+    """A bell that nobody hears."""
+
+    def ring(self) -> None:
+        pass
+
+
+def submit_the_same(store: SqlStore) -> None:
+    """Submit 100 jobs with keys, one after the other, and write their ids."""
+    api = ApiMap([Entry("com.x.y", "python", "a:b")])
+    intake = Intake(store, SqlKeys(store), MemoryQueue(MemoryBroker()), _Silence())
+    for nth in range(50):
+        for key in ({"idempotency_key": f"key {nth}"}, {"unique": f"name {nth}"}):
+            request = {"uri": "com.x.y", "args": [nth], **key}
+            for answer in intake.accept([[prepare(api, time.time, request, {})]]):
+                assert isinstance(answer, list)
+                print(*answer)
 
 
 def main() -> None:

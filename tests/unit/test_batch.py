@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from taskbus.core.intake import Intake
 from taskbus.edge.batch import Batch
-from taskbus.model.errors import StoreUnavailable
+from taskbus.model.errors import IdempotencyMismatch, StoreUnavailable
 from taskbus.model.job import Submission
 
 PATIENCE = 30.0
@@ -48,13 +48,14 @@ class Bus:
         self.batch = Batch(self.reactor, cast("Intake", self))
         self.answers: dict[str, object] = {}
 
-    def accept(self, submissions: list[Any]) -> None:
+    def accept(self, calls: list[list[Any]]) -> list[Any]:
         """As the intake."""
-        self.begun.put(submissions)
+        self.begun.put([name for call in calls for name in call])
         seconds, error = self._ends.get(timeout=PATIENCE)
         self.reactor.rightNow += seconds
         if error is not None:
             raise error
+        return [IdempotencyMismatch("k", "j") if "bad" in call else call for call in calls]
 
     def flush(self) -> None:
         """As the intake."""
@@ -93,7 +94,7 @@ def test_what_arrived_together_is_one_commit(bus: Bus) -> None:
     assert bus.begin() == ["a", "b", "c"]
     assert bus.answers == {}
     bus.end()
-    assert bus.answers == {"a": None, "b": None, "c": None}
+    assert bus.answers == {"a": ["a"], "b": ["b", "c"], "c": ["b", "c"]}
 
 
 def test_what_arrives_during_a_commit_is_the_next_one(bus: Bus) -> None:
@@ -103,7 +104,7 @@ def test_what_arrives_during_a_commit_is_the_next_one(bus: Bus) -> None:
     bus.submit("c")
     bus.end()
     assert bus.begin() == ["b", "c"]
-    assert bus.answers == {"a": None}
+    assert bus.answers == {"a": ["a"]}
     bus.end()
     bus.submit("d")
     assert bus.begin() == ["d"]
@@ -120,7 +121,18 @@ def test_a_failed_commit_fails_its_own_calls_only(bus: Bus) -> None:
     bus.end()
     failure: Any = bus.answers["a"]
     assert "the disk is full" in str(failure.value)
-    assert bus.answers["b"] is None
+    assert bus.answers["b"] == ["b"]
+
+
+def test_a_refused_call_fails_alone(bus: Bus) -> None:
+    bus.submit("a")
+    bus.submit("b", "bad")
+    bus.submit("c")
+    bus.begin()
+    bus.end()
+    assert (bus.answers["a"], bus.answers["c"]) == (["a"], ["c"])
+    failure: Any = bus.answers["b"]
+    assert isinstance(failure.value, IdempotencyMismatch)
 
 
 def test_a_commit_is_small_while_the_disk_is_fast_and_grows_where_it_is_slow(bus: Bus) -> None:

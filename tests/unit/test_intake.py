@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
+from taskbus.adapter.memory_keys import MemoryKeys
 from taskbus.core.chores import Chores
 from taskbus.core.intake import Intake, prepare
 from taskbus.model.apimap import ApiMap, Entry
@@ -172,7 +173,7 @@ class Site:
         self.queue = MemoryQueue(self.broker)
         self.now = NOW
         self.rings = 0
-        self.intake = Intake(self.store, self.queue, self)
+        self.intake = Intake(self.store, MemoryKeys(self.store), self.queue, self)
         self.chores = Chores(self.store, self.queue, lambda: self.now)
 
     def ring(self) -> None:
@@ -199,7 +200,10 @@ def site() -> Any:
 
 def test_accepted_jobs_are_stored_and_queued(site: Site) -> None:
     submissions = [prepared(priority=0), prepared(priority=900), prepared(delay=60)]
-    site.intake.accept(submissions)
+    assert site.intake.accept([submissions[:2], submissions[2:]]) == [
+        [one.job.id for one in submissions[:2]],
+        [submissions[2].job.id],
+    ]
     low, high, later = (submission.job for submission in submissions)
     assert site.rings == 1
     assert [site.store.job(job.id) for job in (low, high, later)] == [low, high, later]
@@ -209,9 +213,9 @@ def test_accepted_jobs_are_stored_and_queued(site: Site) -> None:
 
 def test_what_the_queue_took_is_noted_with_the_next_accept_or_flush(site: Site) -> None:
     first, second = prepared(), prepared()
-    site.intake.accept([first])
+    site.intake.accept([[first]])
     assert [one.job for one in site.store.unplaced(1e9, 9)] == [first.job.id]
-    site.intake.accept([second])
+    site.intake.accept([[second]])
     assert [one.job for one in site.store.unplaced(1e9, 9)] == [second.job.id]
     site.intake.flush()
     assert site.store.unplaced(1e9, 9) == []
@@ -226,7 +230,7 @@ def test_none_at_all(site: Site) -> None:
 def test_a_job_is_accepted_while_the_queue_is_down_and_queued_later(site: Site) -> None:
     site.broker.stop()
     job = prepared().job
-    site.intake.accept([prepared(), Submission(job, prepared().event)])
+    site.intake.accept([[prepared()], [Submission(job, prepared().event)]])
     site.intake.flush()
     assert site.store.counts() == {State.QUEUED: 2}
     site.now += 60
@@ -241,7 +245,7 @@ def test_a_job_is_accepted_while_the_queue_is_down_and_queued_later(site: Site) 
 def test_nothing_is_accepted_while_the_store_is_down(site: Site) -> None:
     site.store.available = False
     with pytest.raises(StoreUnavailable):
-        site.intake.accept([prepared()])
+        site.intake.accept([[prepared()]])
     assert site.queued() == []
     assert site.rings == 0
     site.store.available = True
@@ -253,10 +257,10 @@ def test_nothing_is_accepted_while_the_store_is_down(site: Site) -> None:
 
 def test_what_the_queue_took_is_noted_when_the_store_is_back(site: Site) -> None:
     job = prepared().job
-    site.intake.accept([Submission(job, prepared().event)])
+    site.intake.accept([[Submission(job, prepared().event)]])
     site.store.available = False
     with pytest.raises(StoreUnavailable):
-        site.intake.accept([prepared()])
+        site.intake.accept([[prepared()]])
     with pytest.raises(StoreUnavailable):
         site.intake.flush()
     site.store.available = True

@@ -37,14 +37,13 @@ class MemoryStore:
             fresh = {one.job.id: one.job for one in submissions}
             if len(fresh) < len(submissions) or fresh.keys() & self._jobs.keys():
                 raise StoreUnavailable("a job with this id is stored already")
-            keys = dict(self._keys)
-            for one in submissions:
-                for key in one.keys:
-                    held = keys.get(key.name)
-                    if held and (held.until is None or held.until > one.job.created):
-                        raise KeyTaken(key.name)
-                    keys[key.name] = key
-            self._keys = keys
+            before = self._keys
+            try:
+                for one in submissions:
+                    self._keys = self._with_keys(one.keys, one.job.created)
+            except KeyTaken:
+                self._keys = before
+                raise
             self._links += [link for one in submissions for link in one.links]
             self._forget(placed)
             self._jobs |= fresh
@@ -80,6 +79,11 @@ class MemoryStore:
         now = self._jobs.get(before.id)
         if now is None or now.seq != before.seq:
             return False
+        if change.keys:
+            try:
+                self._keys = self._with_keys(change.keys, change.events[-1].at)
+            except KeyTaken:
+                return False
         if before.state is after.state:
             after = now._replace(seq=after.seq)
         elif before.state in FINAL:
@@ -203,6 +207,17 @@ class MemoryStore:
             if not self.available:
                 raise StoreUnavailable("the store was made unavailable")
             yield
+
+    def _holder(self, name: str, now: float) -> Key | None:
+        held = self._keys.get(name)
+        return held if held and (held.until is None or held.until > now) else None
+
+    def _with_keys(self, keys: Sequence[Key], now: float) -> dict[str, Key]:
+        """All keys, once these are held too."""
+        for key in keys:
+            if self._holder(key.name, now):
+                raise KeyTaken(key.name)
+        return self._keys | {key.name: key for key in keys}
 
     def _drop_keys(self, is_dropped: Callable[[Key], bool]) -> None:
         self._keys = {name: key for name, key in self._keys.items() if not is_dropped(key)}

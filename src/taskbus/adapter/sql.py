@@ -154,10 +154,8 @@ class SqlStore(SqlDatabase):
         self._insert_key = hot(sa.insert(key), Key._fields)
         self._insert_link = hot(sa.insert(link), Link._fields)
         self._insert_tag = hot(sa.insert(tag), ("tag", "job"))
-        self._key_holder = hot(sa.select(key.c.job).where(key.c.name == _KEY))
-        self._expire_key = hot(
-            sa.delete(key).where(key.c.name == _KEY, key.c.until <= sa.bindparam("now"))
-        )
+        self._key_until = hot(sa.select(key.c.until).where(key.c.name == _KEY))
+        self._delete_key = hot(sa.delete(key).where(key.c.name == _KEY))
         self._release_keys = hot(sa.delete(key).where(key.c.job == _KEY, key.c.until.is_(None)))
 
     def _create(self, db: sa.Connection) -> None:
@@ -197,7 +195,7 @@ class SqlStore(SqlDatabase):
                     tags = [(name, one.job.id) for name in load(one.job.tags)]
                     self._insert_tag.run_each(cursor, tags)
                 if one.keys:
-                    self._take_keys(cursor, one)
+                    self._take_keys(cursor, one.keys, one.job.created)
             self._record(cursor, [one.event for one in submissions])
             return True
 
@@ -211,13 +209,25 @@ class SqlStore(SqlDatabase):
         row = self._locked_event.run(cursor, key=one.job, nth=one.seq).fetchone()
         return row is not None and Event._make(row) == one
 
-    def _take_keys(self, cursor: Any, submission: Submission) -> None:
-        now = submission.job.created
-        for one in submission.keys:
-            self._expire_key.run(cursor, key=one.name, now=now)
-            if self._key_holder.run(cursor, key=one.name).fetchone() is not None:
-                raise KeyTaken(one.name)
-        self._insert_key.run_each(cursor, submission.keys)
+    def _take_keys(self, cursor: Any, keys: Sequence[Key], now: float) -> None:
+        if taken := self._taken(cursor, keys, now):
+            raise KeyTaken(taken)
+        try:
+            self._insert_key.run_each(cursor, keys)
+        except self._driver.IntegrityError as error:
+            # Where writers do not wait for each other, another one may have been faster.
+            raise KeyTaken(keys[0].name) from error
+
+    def _taken(self, cursor: Any, keys: Sequence[Key], now: float) -> str:
+        """The first of these that is held; those whose time is over are forgotten."""
+        for one in keys:
+            held = self._key_until.run(cursor, key=one.name).fetchone()
+            if held is None:
+                continue
+            if held[0] is None or held[0] > now:
+                return one.name
+            self._delete_key.run(cursor, key=one.name)
+        return ""
 
     def placed(self, jobs: Sequence[str]) -> None:
         """See Store."""
@@ -253,6 +263,8 @@ class SqlStore(SqlDatabase):
 
     def _apply(self, cursor: Any, change: Change) -> bool:
         before, after = change.before, change.after
+        if change.keys and self._taken(cursor, change.keys, change.events[-1].at):
+            return False
         if before.state is after.state:
             self._note.run(cursor, key=before.id, before=before.seq, seq=after.seq)
         else:
@@ -266,6 +278,7 @@ class SqlStore(SqlDatabase):
             )
             self._delete_result.run(cursor, key=before.id)
             self._delete_parts.run(cursor, key=before.id)
+            self._take_keys(cursor, change.keys, change.events[-1].at)
         if change.result is not None:
             self._write_result(cursor, after.id, change.result)
         if after.state in FINAL and after.tied:

@@ -107,7 +107,10 @@ key = sa.Table(
     sa.Column("name", _NAME, primary_key=True),
     sa.Column("job", _ID, nullable=False),
     sa.Column("until", sa.Double),
+    sa.Column("request", sa.String(64), nullable=False),
+    sa.Column("label", _NAME, nullable=False),
     sa.Index("key_of_job", "job"),
+    sa.Index("key_until", "until"),
     sqlite_with_rowid=False,
 )
 

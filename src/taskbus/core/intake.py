@@ -4,16 +4,30 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taskbus.core.keys import Call, idempotency_key, sift, unique_key
 from taskbus.model.apimap import ApiMap
-from taskbus.model.errors import InvalidArgument, QueueUnavailable
+from taskbus.model.errors import (
+    IdempotencyMismatch,
+    InvalidArgument,
+    KeyTaken,
+    QueueUnavailable,
+)
 from taskbus.model.identity import new_job_id
-from taskbus.model.job import Job, State, Submission, born
+from taskbus.model.job import Job, Key, State, Submission, born
 from taskbus.model.json import dump
-from taskbus.model.options import LONGEST_DELAY, PER_CALL, SHARED, check_args, check_kwargs
+from taskbus.model.options import (
+    LONGEST_DELAY,
+    PER_CALL,
+    SHARED,
+    STANDARD_WINDOW,
+    check_args,
+    check_kwargs,
+)
 from taskbus.model.policy import Policy
 from taskbus.model.uri import check_uri
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
+from taskbus.port.keys import Keys
 from taskbus.port.queue import Queue
 from taskbus.port.store import Store
 
@@ -27,6 +41,9 @@ _CHECKS: dict[str, Any] = {
     **PER_CALL,
 }
 _POLICY = frozenset(Policy._fields)
+_SPECIAL = _POLICY | {"idempotency_key"}
+# So many others in a row were faster with the same key.
+_MOST_RACES = 100
 
 
 def prepare(
@@ -45,9 +62,7 @@ def prepare(
     entry = api.entry(uri)
     now = clock()
     due = _due(said, request, now)
-    policy = entry.policy
-    if not _POLICY.isdisjoint(said):
-        policy = policy._replace(**{name: said[name] for name in _POLICY & said.keys()})
+    policy = entry.policy if _SPECIAL.isdisjoint(said) else _policy(entry.policy, said)
     if "context" in said:
         details = {**details, "context": said["context"]}
     job = Job(
@@ -65,9 +80,12 @@ def prepare(
         queue=said.get("queue", entry.queue),
         policy=policy.text,
         tags=dump(said["tags"]) if said.get("tags") else "[]",
+        tied=1 if policy.unique else 0,
         seq=1,
     )
-    return Submission(job, born(job, "submitted", str(details.get("caller_authid") or "unknown")))
+    event = born(job, "submitted", str(details.get("caller_authid") or "unknown"))
+    keys = _keys(job, policy, said, details) if policy.unique or "idempotency_key" in said else ()
+    return Submission(job, event, keys)
 
 
 def _checked(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +99,34 @@ def _checked(request: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None:
             said[field] = check(value)
     return said
+
+
+def _policy(policy: Policy, said: Mapping[str, Any]) -> Policy:
+    policy = policy._replace(**{name: said[name] for name in _POLICY & said.keys()})
+    if "idempotency_key" in said:
+        return policy._replace(idempotency_window=policy.idempotency_window or STANDARD_WINDOW)
+    if policy.idempotency_window is not None:
+        raise InvalidArgument(
+            "idempotency_window",
+            policy.idempotency_window,
+            "without a key",
+            "send an idempotency_key, too",
+        )
+    return policy
+
+
+def _keys(
+    job: Job, policy: Policy, said: Mapping[str, Any], details: Mapping[str, Any]
+) -> tuple[Key, ...]:
+    keys = []
+    if "idempotency_key" in said and policy.idempotency_window is not None:
+        # Over the HTTP bridge nobody has an authid.
+        scope = str(details.get("caller_authid") or details.get("caller_authrole") or "")
+        text = said["idempotency_key"]
+        keys.append(idempotency_key(job, scope, text, policy.idempotency_window))
+    if policy.unique:
+        keys.append(unique_key(job, policy.unique))
+    return tuple(keys)
 
 
 def _due(said: Mapping[str, Any], request: Mapping[str, Any], now: float) -> float:
@@ -100,28 +146,60 @@ def _due(said: Mapping[str, Any], request: Mapping[str, Any], now: float) -> flo
 class Intake:
     """Accepts submissions. One thread at a time may use it."""
 
-    def __init__(self, store: Store, queue: Queue, bell: Bell) -> None:
+    def __init__(self, store: Store, keys: Keys, queue: Queue, bell: Bell) -> None:
         self._store = store
+        self._keys = keys
         self._queue = queue
         self._bell = bell
         self._placed: list[str] = []
 
-    def accept(self, submissions: Sequence[Submission]) -> None:
-        """Store them in one commit, then queue them. They are accepted once this returns.
+    def accept(self, calls: Sequence[Call]) -> list[list[str] | IdempotencyMismatch]:
+        """Store their jobs in one commit, then queue them. They are accepted once this returns.
 
+        For each call the ids of its jobs, in order: of new ones, and of those that are there
+        already under the same key; or the error that refuses this whole call, and no other one.
         Raises StoreUnavailable, and then nothing was accepted. A queue that is down delays the
         jobs and loses nothing: a chore puts them there later.
         """
-        self._store.add(submissions, self._placed)
+        fresh, answers = self._add(calls)
         self._placed = []
         self._bell.ring()
-        placements = [one.job.placement for one in submissions if one.job.state is State.QUEUED]
+        placements = [one.job.placement for one in fresh if one.job.state is State.QUEUED]
         try:
             self._queue.put(placements)
         except QueueUnavailable as error:
             log.warning("queue is down, %d jobs wait in the store: %s", len(placements), error)
         else:
             self._placed += [placement.job for placement in placements]
+        return answers
+
+    def _add(
+        self, calls: Sequence[Call]
+    ) -> tuple[Sequence[Submission], list[list[str] | IdempotencyMismatch]]:
+        """Store what is new; says what that was, and each call's answer."""
+        submissions = [one for call in calls for one in call]
+        keys = [key for one in submissions if one.keys for key in one.keys]
+        if not keys:
+            self._store.add(submissions, self._placed)
+            return submissions, [[one.job.id for one in call] for call in calls]
+        names = {key.name for key in keys}
+        # As the store does: whoever reads the clock at another moment would see other keys.
+        now = min(one.job.created for one in submissions if one.keys)
+        races = 0
+        while True:
+            sifted = sift(calls, self._keys.holders(names, now))
+            try:
+                if sifted.further:
+                    self._keys.hold(sifted.further, now)
+                # Where nothing is new, too: what others have just stored is durable then.
+                self._store.add(sifted.fresh, self._placed)
+            except KeyTaken:
+                # Somebody else took it after we had looked.
+                races += 1
+                if races > _MOST_RACES:
+                    raise
+            else:
+                return sifted.fresh, sifted.answers
 
     def flush(self) -> None:
         """Tell the store what the queue has taken since the last commit."""

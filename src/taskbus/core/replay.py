@@ -1,7 +1,9 @@
 """Replay: a job that ended without success is queued once more, as if it were new."""
 
+from taskbus.core.keys import unique_key
 from taskbus.model.errors import NotReplayable
 from taskbus.model.job import REPLAYABLE, Change, Job, State, move
+from taskbus.model.policy import Policy
 
 
 def replay(
@@ -9,14 +11,16 @@ def replay(
 ) -> Change:
     """The change that queues it again, with other arguments, JSON, where they are given.
 
-    Attempts count on; retries begin anew. Raises NotReplayable where it has succeeded or has not
-    ended.
+    Attempts count on; retries begin anew. A unique job takes its key again: a store refuses the
+    change while another one holds it. Raises NotReplayable where it has succeeded or has not ended.
     """
     if job.state not in REPLAYABLE:
         raise NotReplayable(job.id, job.state)
-    return move(
+    change = move(
         job, State.QUEUED, now, reason="replayed", actor=actor,
         args=job.args if args is None else args,
         kwargs=job.kwargs if kwargs is None else kwargs,
         due=now, started=None, finished=None, failures=0, losses=0, error=None, cancel=None,
     )  # fmt: skip
+    unique = Policy.of(job.policy).unique
+    return change._replace(keys=(unique_key(change.after, unique),)) if unique else change

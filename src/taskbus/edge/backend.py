@@ -100,14 +100,14 @@ class Backend:
         kwargs: Mapping[str, Any],
         details: Any,
     ) -> "Deferred[str]":
-        """Background: the job's id, once it is accepted."""
+        """Background: the job's id, once it is accepted; a unique job's that is there already."""
         request = {"uri": uri, "args": args, "kwargs": kwargs}
         try:
             submission = prepare(self._api, self._clock, request, caller(details))
         except Exception as error:
             raise application_error(error) from error
         accepted = self._batch.accept([submission])
-        return accepted.addCallbacks(lambda _: submission.job.id, refused)
+        return accepted.addCallbacks(lambda ids: ids[0], refused)
 
     @inlineCallbacks
     def _run(

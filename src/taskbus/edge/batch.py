@@ -22,7 +22,7 @@ _FLUSH_SECONDS = 1.0
 _SMALLEST, _LARGEST = 16, 4096
 _CALL_SECONDS = 0.0002
 
-Waiting = tuple[Sequence[Submission], "Deferred[None]"]
+Waiting = tuple[Sequence[Submission], "Deferred[list[str]]"]
 
 
 class Batch:
@@ -43,9 +43,11 @@ class Batch:
         flushes.clock = reactor
         flushes.start(_FLUSH_SECONDS, now=False)
 
-    def accept(self, submissions: Sequence[Submission]) -> "Deferred[None]":
-        """Fires when the jobs are stored; fails with StoreUnavailable when none of them is."""
-        done: Deferred[None] = Deferred()
+    def accept(self, submissions: Sequence[Submission]) -> "Deferred[list[str]]":
+        """Fires with the jobs' ids when they are stored, see Intake; fails with StoreUnavailable or
+        IdempotencyMismatch when none of them is.
+        """
+        done: Deferred[list[str]] = Deferred()
         self._waiting.append((submissions, done))
         if not self._busy:
             self._busy = True
@@ -62,25 +64,27 @@ class Batch:
 
     def _commit(self, batch: list[Waiting]) -> None:
         began = self._reactor.seconds()
-        error: Exception | None = None
+        answers: Sequence[list[str] | Exception]
         try:
-            self._intake.accept([one for submissions, _ in batch for one in submissions])
-        except Exception as caught:  # noqa: BLE001  # The callers hear of it.
-            error = caught
+            answers = self._intake.accept([submissions for submissions, _ in batch])
+        except Exception as error:  # noqa: BLE001  # The callers hear of it.
+            answers = [error] * len(batch)
         seconds = self._reactor.seconds() - began
-        self._reactor.callFromThread(self._committed, batch, error, seconds)
+        self._reactor.callFromThread(self._committed, batch, answers, seconds)
 
-    def _committed(self, batch: list[Waiting], error: Exception | None, seconds: float) -> None:
+    def _committed(
+        self, batch: list[Waiting], answers: Sequence[list[str] | Exception], seconds: float
+    ) -> None:
         if seconds > self._size * _CALL_SECONDS:
             self._size = min(self._size * 2, _LARGEST)
         elif seconds < self._size * _CALL_SECONDS / 4:
             self._size = max(self._size // 2, _SMALLEST)
         self._next()
-        for _, done in batch:
-            if error is None:
-                done.callback(None)
+        for (_, done), answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Exception):
+                done.errback(answer)
             else:
-                done.errback(error)
+                done.callback(answer)
 
     def _flush(self) -> None:
         try:

@@ -45,6 +45,7 @@ from taskbus.model.job import FINAL, Event, Job, State, Submission
 from taskbus.model.json import load
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
+from taskbus.port.keys import Keys
 from taskbus.port.queue import Queue
 from taskbus.port.store import Entry, Store, existing
 
@@ -65,6 +66,7 @@ class Control:
         reactor: Any,
         api: ApiMap,
         store: Store,
+        keys: Keys,
         queue: Queue,
         batch: Batch,
         bell: Bell,
@@ -79,7 +81,7 @@ class Control:
         self._queue = queue
         self._batch = batch
         self._clock = clock
-        self._remedies = Remedies(store, queue, bell, clock)
+        self._remedies = Remedies(store, keys, queue, bell, clock)
         self._on_serving = on_serving
         self._watchers = Watchers()
         self._waits: set[Deferred[None]] = set()
@@ -250,9 +252,7 @@ class Control:
     def _accept(self, requests: Sequence[Any], details: Any) -> Any:
         who = caller(details)
         submissions = [self._prepare(request, who, nth) for nth, request in enumerate(requests)]
-        if submissions:
-            yield self._batch.accept(submissions)
-        return [one.job.id for one in submissions]
+        return (yield self._batch.accept(submissions)) if submissions else []
 
     def _prepare(self, request: Any, who: Mapping[str, Any], nth: int) -> Submission:
         if not isinstance(request, dict):

@@ -10,11 +10,12 @@ from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
 from taskbus.core.replay import replay
 from taskbus.edge.request import chosen_job, chosen_states, chosen_uris, named, whole, yes_or_no
-from taskbus.model.errors import InvalidArgument, NotReplayable, QueueUnavailable
+from taskbus.model.errors import InvalidArgument, NotReplayable, NotUnique, QueueUnavailable
 from taskbus.model.job import REPLAYABLE, Change, Job, State
 from taskbus.model.options import check_args, check_kwargs
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
+from taskbus.port.keys import Keys
 from taskbus.port.queue import Queue
 from taskbus.port.store import Store, existing
 
@@ -33,8 +34,9 @@ class _Chosen(NamedTuple):
 class Remedies:
     """The procedures, for ``taskbus.edge.control``."""
 
-    def __init__(self, store: Store, queue: Queue, bell: Bell, clock: Clock) -> None:
+    def __init__(self, store: Store, keys: Keys, queue: Queue, bell: Bell, clock: Clock) -> None:
         self._store = store
+        self._keys = keys
         self._queue = queue
         self._bell = bell
         self._clock = clock
@@ -68,8 +70,11 @@ class Remedies:
         who = _actor(details)
 
         def again() -> str:
-            change = replay(existing(self._store, job), who, self._clock(), new_args, new_kwargs)
+            now = self._clock()
+            change = replay(existing(self._store, job), who, now, new_args, new_kwargs)
             if not self._queue_again([change]):
+                for held in self._keys.holders([key.name for key in change.keys], now).values():
+                    raise NotUnique(job, held.job)
                 raise NotReplayable(job, "changed by somebody else at this moment")
             return job
 
@@ -78,7 +83,8 @@ class Remedies:
     def replay_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``replay_many(state=, uri=, limit=1000, dry_run=False)`` -> ids of the jobs queued again.
 
-        Dead letters, failed and dead jobs, where no state is named.
+        Dead letters, failed and dead jobs, where no state is named; without unique ones in whose
+        place another job waits or runs.
         """
         found = self._chosen(args, kwargs)
         who = _actor(details)

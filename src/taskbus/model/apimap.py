@@ -46,7 +46,6 @@ class Entry:
     priority: int = 500
     queue: str = DEFAULT_QUEUE
     policy: Policy = STANDARD_POLICY
-    unique: str | bool = False
     concurrency: int | None = None
     rate: Rate | None = None
 

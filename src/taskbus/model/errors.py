@@ -66,6 +66,35 @@ class KeyTaken(TaskbusError):
         )
 
 
+class IdempotencyMismatch(TaskbusError):
+    """The key was used for another request."""
+
+    uri = "taskbus.error.idempotency_mismatch"
+
+    def __init__(self, key: str, job_id: str) -> None:
+        super().__init__(
+            f"idempotency_key: {shown(key)!r} was used for another uri, args or kwargs, "
+            f"by job {job_id}",
+            field="idempotency_key",
+            value=key,
+            remedy="send the same request again, or another key",
+        )
+
+
+class NotUnique(TaskbusError):
+    """The job is unique, and another one waits or runs in its place."""
+
+    uri = "taskbus.error.not_unique"
+
+    def __init__(self, job_id: str, holder: str) -> None:
+        super().__init__(
+            f"job {job_id} is unique, and job {holder} waits or runs in its place",
+            field="job",
+            value=job_id,
+            remedy=f"wait for the end of job {holder}, or cancel it",
+        )
+
+
 class JobNotFound(TaskbusError):
     """No job has this id."""
 

@@ -129,11 +129,16 @@ class Placement(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A name that one job holds: ``until`` a time, or until the job has ended."""
+    """A name that one job holds: ``until`` a time, or until the job has ended.
+
+    ``request`` is a digest of what the name was first used for, ``label`` what its user calls it.
+    """
 
     name: str
     job: str
     until: float | None
+    request: str = ""
+    label: str = ""
 
 
 class Link(NamedTuple):
@@ -156,13 +161,15 @@ class Submission(NamedTuple):
 class Change(NamedTuple):
     """One atomic step: the job before and after, its events, and its result once it has one.
 
-    A store applies it only where the job still is at ``before.seq``.
+    A store applies it only where the job still is at ``before.seq``, and nobody holds the ``keys``
+    that a replayed job takes again.
     """
 
     before: Job
     after: Job
     events: tuple[Event, ...]
     result: str | None = None
+    keys: tuple[Key, ...] = ()
 
 
 def born(job: Job, reason: str, actor: str) -> Event:

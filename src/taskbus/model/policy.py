@@ -18,6 +18,8 @@ class Policy(NamedTuple):
     retention: float | None = None
     concurrency_key: str | None = None
     rate_key: str | None = None
+    unique: str | bool = False
+    idempotency_window: float | None = None
 
     @property
     def text(self) -> str:
