@@ -17,6 +17,7 @@ from typing import Any
 from taskbus import show
 from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
 from taskbus.model.json import check_field
+from taskbus.model.options import PER_CALL, SHARED
 from taskbus.model.settings import Settings
 from taskbus.model.uri import is_loose_uri
 from taskbus.wire import (
@@ -34,6 +35,7 @@ FAILED, WRONG, UNREACHABLE, CONFIG, INTERRUPTED = 1, 2, 3, 4, 130
 # How the router answers for a URI that no backend serves: in a namespace of the API map it is
 # unknown, outside of them nobody may call it.
 _UNSERVED = ("wamp.error.no_such_procedure", "wamp.error.not_authorized")
+_OPTIONS = SHARED | PER_CALL
 # Parameters of Autobahn's own call.
 _TAKEN = frozenset({"self", "procedure", "options"})
 
@@ -144,10 +146,7 @@ def _call(settings: Settings, options: argparse.Namespace) -> int:
 
 def _submit(settings: Settings, options: argparse.Namespace) -> int:
     args, kwargs = _arguments(options)
-    chosen = {
-        name: _value(value)
-        for name, value in _given(options, "priority", "delay", "timeout", "retries").items()
-    }
+    chosen = {name: _option(name, texts) for name, texts in _given(options, *_OPTIONS).items()}
     job = _visit(
         settings, _calling("taskbus.job.submit", options.uri, args=args, kwargs=kwargs, **chosen)
     )
@@ -156,7 +155,7 @@ def _submit(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
-    given = _given(options, "state", "uri", "limit")
+    given = _given(options, "state", "uri", "tag", "limit")
     found = _visit(settings, _calling("taskbus.job.list", **given))
     show.as_json(found) if options.json else show.jobs(found)
     return 0
@@ -197,11 +196,14 @@ def _discard(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _each_dead(settings: Settings, options: argparse.Namespace, procedure: str) -> int:
-    if not (options.all or options.state or options.uri):
+    if not (options.all or options.state or options.uri or options.tag):
         raise InvalidArgument(
-            "id", None, "nothing is chosen", "name --state, --uri, or --all failed and dead jobs"
+            "id",
+            None,
+            "nothing is chosen",
+            "name --state, --uri, --tag, or --all failed and dead jobs",
         )
-    given = _given(options, "state", "uri", "limit", "dry_run")
+    given = _given(options, "state", "uri", "tag", "limit", "dry_run")
     ids = _visit(settings, _calling(procedure, **given))
     show.as_json(ids) if options.json else show.lines(ids)
     return 0
@@ -329,6 +331,21 @@ def _value(text: str) -> Any:
         return text
 
 
+def _option(name: str, texts: list[str]) -> Any:
+    """An option of a job, in the first form that it takes: JSON, the text itself, a list of texts.
+
+    What it does not take at all is for the bus to refuse.
+    """
+    forms = [_value(texts[0]), texts[0], texts] if len(texts) == 1 else [texts]
+    for form in forms:
+        try:
+            _OPTIONS[name](form)
+        except InvalidArgument:
+            continue
+        return form
+    return forms[0]
+
+
 def _fail(options: argparse.Namespace, error: TaskbusError, code: int) -> int:
     show.error(error, options.json)
     # What the API map does not know, or a wrong field, is the caller's mistake.
@@ -338,6 +355,8 @@ def _fail(options: argparse.Namespace, error: TaskbusError, code: int) -> int:
         "taskbus.error.job_not_found",
         "taskbus.error.job_ended",
         "taskbus.error.not_replayable",
+        "taskbus.error.not_unique",
+        "taskbus.error.idempotency_mismatch",
         "wamp.error.invalid_uri",
         *_UNSERVED,
     )
@@ -379,14 +398,16 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "-k", "--keyword", action="append", metavar="NAME=VALUE", help="a keyword argument"
         )
-    submit.add_argument("--priority", help="low, normal, high, urgent, or 0 to 1000")
-    submit.add_argument("--delay", help="seconds")
-    submit.add_argument("--timeout", help="seconds that one attempt may take")
-    submit.add_argument("--retries", help="further attempts after the first one failed")
+    for name, check in _OPTIONS.items():
+        help_ = (check.__doc__ or "").partition("\n")[0]
+        submit.add_argument(
+            f"--{name.replace('_', '-')}", action="append", metavar="VALUE", help=help_
+        )
 
     jobs = command("jobs", _jobs, "list jobs, the newest first")
     jobs.add_argument("--state", action="append", help="only those in this state; repeatable")
     jobs.add_argument("--uri", help="only those of this URI, or of com.example.*")
+    jobs.add_argument("--tag", help="only those with this tag")
     jobs.add_argument("--limit", type=int, default=20)
     job = command("job", _job, "everything about one job")
     job.add_argument("id")
@@ -401,6 +422,7 @@ def _parser() -> argparse.ArgumentParser:
     for sub in (replay, discard):
         sub.add_argument("--state", action="append", help="failed, dead or cancelled; repeatable")
         sub.add_argument("--uri", help="only those of this URI, or of com.example.*")
+        sub.add_argument("--tag", help="only those with this tag")
         sub.add_argument("--limit", type=int, help="at most so many (default: 1000), newest first")
         sub.add_argument("--all", action="store_true", help="all that have failed or are dead")
         sub.add_argument("--dry-run", action="store_true", help="print the ids, change nothing")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _SCRIPT = "cron/call.sh"
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "grey": 90, "bold": 1}
 _STATE_COLOURS = {
-    "scheduled": "blue", "queued": "blue", "running": "yellow", "retrying": "yellow",
+    "scheduled": "blue", "waiting": "blue", "queued": "blue",
+    "running": "yellow", "retrying": "yellow",
     "succeeded": "green", "failed": "red", "dead": "red", "cancelled": "grey",
 }  # fmt: skip
 
@@ -153,13 +154,27 @@ def jobs(found: Sequence[Mapping[str, Any]]) -> None:
 def job(one: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
     """Everything about one job."""
     print(f"{_paint(one['id'], 'bold')}  {_paint(one['state'], _STATE_COLOURS[one['state']])}")
-    for key in ("uri", "args", "kwargs", "priority", "timeout", "retries", "attempt", "worker"):
-        print(f"  {key:9} {json.dumps(one[key], ensure_ascii=False)}")
+    shown = (
+        "uri",
+        "args",
+        "kwargs",
+        "queue",
+        "priority",
+        "timeout",
+        "retries",
+        "attempt",
+        "worker",
+    )
+    rows = {key: one[key] for key in shown}
+    rows |= {"tags": one["tags"]} if one["tags"] else {}
+    rows |= {"context": one["details"]["context"]} if "context" in one["details"] else {}
+    for key, value in rows.items():
+        print(f"  {key:9} {json.dumps(value, ensure_ascii=False)}")
     if one["error"]:
         print(f"  {_paint('error    ', 'red')} {one['error']['error']}: {one['error']['message']}")
     if one["result"]:
-        shown = json.dumps(one["result"], ensure_ascii=False)
-        print(f"  result    {shown if len(shown) <= 500 else shown[:500] + '...'}")
+        text = json.dumps(one["result"], ensure_ascii=False)
+        print(f"  result    {text if len(text) <= 500 else text[:500] + '...'}")
     print()
     for event in events:
         data = {key: value for key, value in event["data"].items() if value not in (None, "")}

@@ -131,7 +131,8 @@ OTHERS: list[Case] = [
     *(case for name in OF_MANY for case in each(name, [], "uri", 5, "a b", "com..x", "")),
     *(case for name in OF_MANY for case in each(name, [], "limit", 0, 10**6, "x", True, 1.5)),
     *(case for name in OF_MANY for case in each(name, [], "when", 1)),
-    *((name, [None] * 5, {}, "args") for name in OF_MANY),
+    *(case for name in OF_MANY for case in each(name, [], "tag", 5, "", "x" * 101, ["x"])),
+    *((name, [None] * 6, {}, "args") for name in OF_MANY),
     *each("replay_many", [], "state", "succeeded", ["failed", "running"]),
     *each("discard_many", [], "state", "succeeded", ["failed", "running"]),
     *each("replay_many", [], "dry_run", 1, "yes"),
@@ -254,6 +255,8 @@ def test_a_wrong_call_is_told_with_its_error(
         (["submit", ECHO, "--priority", "highest"], 2, "priority: not a priority"),
         (["submit", ECHO, "--timeout", "never"], 2, "timeout: not a number of seconds"),
         (["submit", ECHO, "--when", "5"], 2, "unrecognized arguments: --when"),
+        (["submit", ECHO, "--delay", "1", "--delay", "2"], 2, "delay: not a number of seconds"),
+        (["submit", ECHO, "--run-at", "tomorrow"], 2, "run_at: not a time"),
         (["job", "nonsense"], 2, "job: not a job id"),
         (["job", NOBODY], 2, NOT_FOUND),
         (["job", NOBODY, "--wait"], 2, NOT_FOUND),
@@ -262,6 +265,7 @@ def test_a_wrong_call_is_told_with_its_error(
         (["jobs", "--limit", "0"], 2, "limit: out of range"),
         (["jobs", "--state", "lost"], 2, "state: not a state"),
         (["jobs", "--uri", "com..x"], 2, "uri: not a URI"),
+        (["jobs", "--tag", ""], 2, "tag: not a short text"),
     ],
 )
 def test_a_wrong_command(site: Site, words: list[str], code: int, said: str) -> None:

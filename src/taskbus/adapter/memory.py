@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from taskbus.model.errors import KeyTaken, QueueUnavailable, StoreUnavailable
 from taskbus.model.job import FINAL, Change, Event, Job, Key, Link, Placement, State, Submission
+from taskbus.model.json import load
 from taskbus.model.uri import covers
 from taskbus.port.queue import Delivery, QueueStats
 from taskbus.port.store import Entry
@@ -151,7 +152,12 @@ class MemoryStore:
             return self._results.get(job)
 
     def jobs(
-        self, states: Collection[State] = (), uri: str = "", before: str = "", limit: int = 100
+        self,
+        states: Collection[State] = (),
+        uri: str = "",
+        before: str = "",
+        limit: int = 100,
+        tag: str = "",
     ) -> list[Job]:
         """See Store."""
         with self._locked():
@@ -162,6 +168,7 @@ class MemoryStore:
                 if (not states or job.state in states)
                 and (not uri or covers(uri, job.uri))
                 and (not before or job.id < before)
+                and (not tag or tag in load(job.tags))
             ][:limit]
 
     def due(self, now: float, limit: int) -> list[Job]:

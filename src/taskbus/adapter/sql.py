@@ -125,6 +125,8 @@ _UNPLACED = (
     .order_by(placement.c.job)
     .limit(sa.bindparam("most"))
 )
+_TAGGED_JOB = tag.c.job
+_TAGGED = sa.and_(tag.c.job == job.c.id, tag.c.tag == sa.bindparam("tag"))
 _COUNTS = sa.select(job.c.state, sa.func.count()).group_by(job.c.state)
 
 
@@ -349,25 +351,29 @@ class SqlStore(SqlDatabase):
             return "".join([first, *db.execute(_PARTS, {"key": job}).scalars()])
 
     def jobs(
-        self, states: Collection[State] = (), uri: str = "", before: str = "", limit: int = 100
+        self,
+        states: Collection[State] = (),
+        uri: str = "",
+        before: str = "",
+        limit: int = 100,
+        tag: str = "",
     ) -> list[Job]:
         """See Store."""
-        query = sa.select(*_JOB_COLUMNS)
+        id_ = _TAGGED_JOB if tag else job.c.id
+        query = sa.select(*_JOB_COLUMNS).order_by(id_.desc()).limit(limit)
+        if tag:
+            query = query.where(_TAGGED)
         if uri.endswith(".*"):
             # '/' sorts right after '.': every URI below the namespace, and an index can serve it.
             query = query.where(job.c.uri > uri[:-1], job.c.uri < uri[:-2] + "/")
         elif uri:
             query = query.where(job.c.uri == uri)
         if before:
-            query = query.where(job.c.id < before)
+            query = query.where(id_ < before)
+        # Each state by itself, since an index has the newest of one state, not of several.
         newest = [query.where(job.c.state == state) for state in set(states)] or [query]
         with self._read() as db:
-            # Each state by itself, since an index has the newest of one state, not of several.
-            rows = [
-                row
-                for one in newest
-                for row in db.execute(one.order_by(job.c.id.desc()).limit(limit))
-            ]
+            rows = [row for one in newest for row in db.execute(one, {"tag": tag} if tag else {})]
         return sorted(map(_job, rows), key=itemgetter(0), reverse=True)[:limit]
 
     def due(self, now: float, limit: int) -> list[Job]:

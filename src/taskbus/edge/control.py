@@ -19,6 +19,7 @@ from taskbus.edge.remedies import Remedies
 from taskbus.edge.request import (
     chosen_job,
     chosen_states,
+    chosen_tag,
     chosen_uris,
     named,
     wait_seconds,
@@ -124,7 +125,9 @@ class Control:
         return True
 
     def submit(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``submit(uri, args=[], kwargs={}, priority=, delay=, timeout=, retries=)`` -> job id."""
+        """``submit(uri, args=[], kwargs={}, priority=, delay=, ...)`` -> job id; the options are
+        those of ``taskbus.model.options``.
+        """
         request = named(("uri", "args", "kwargs"), args, kwargs, is_complete=False)
         return self._accept([request], details).addCallback(lambda ids: ids[0])
 
@@ -143,20 +146,20 @@ class Control:
         return deferToThread(self._get, chosen_job(request))
 
     def list(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``list(state=, uri=, before=, limit=100)`` -> jobs, newest first.
+        """``list(state=, uri=, before=, limit=100, tag=)`` -> jobs, newest first.
 
         ``state``: one state or a list of them; ``uri`` may end in ``.*``; ``before``: the id of
         the last job of the previous page.
         """
-        request = named(("state", "uri", "before", "limit"), args, kwargs)
-        states = chosen_states(request.get("state"))
+        request = named(("state", "uri", "before", "limit", "tag"), args, kwargs)
+        states, tag = chosen_states(request.get("state")), chosen_tag(request.get("tag"))
         uri, before = chosen_uris(request.get("uri")), request.get("before")
         if before is not None and not is_job_id(before):
             raise InvalidArgument("before", before, "not a job id", "send the last id you have")
         limit = whole(request, "limit", 1, _MOST_LISTED, 100)
 
         def read() -> Any:
-            found = self._store.jobs(states, uri, before or "", limit)
+            found = self._store.jobs(states, uri, before or "", limit, tag)
             return [_summary(job) for job in found]
 
         return deferToThread(read)
@@ -388,12 +391,15 @@ def _endpoint(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _summary(job: Job) -> dict[str, Any]:
-    kept = ("id", "uri", "priority", "timeout", "retries", "created", "due", "started", "finished")
+    kept = (
+        "id", "uri", "priority", "timeout", "retries", "queue",
+        "created", "due", "started", "finished", "expires",
+    )  # fmt: skip
     shown = {name: getattr(job, name) for name in kept}
     error = None if job.error is None else load(job.error)
     return shown | {
         "state": job.state.value, "attempt": job.attempt, "seq": job.seq,
-        "worker": job.worker, "error": error,
+        "worker": job.worker, "error": error, "tags": load(job.tags),
     }  # fmt: skip
 
 

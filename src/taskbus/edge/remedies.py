@@ -9,7 +9,15 @@ from twisted.internet.threads import deferToThread
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
 from taskbus.core.replay import replay
-from taskbus.edge.request import chosen_job, chosen_states, chosen_uris, named, whole, yes_or_no
+from taskbus.edge.request import (
+    chosen_job,
+    chosen_states,
+    chosen_tag,
+    chosen_uris,
+    named,
+    whole,
+    yes_or_no,
+)
 from taskbus.model.errors import InvalidArgument, NotReplayable, NotUnique, QueueUnavailable
 from taskbus.model.job import REPLAYABLE, Change, Job, State
 from taskbus.model.options import check_args, check_kwargs
@@ -81,7 +89,7 @@ class Remedies:
         return deferToThread(again)
 
     def replay_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``replay_many(state=, uri=, limit=1000, dry_run=False)`` -> ids of the jobs queued again.
+        """``replay_many(state=, uri=, limit=1000, dry_run=False, tag=)`` -> ids of those queued.
 
         Dead letters, failed and dead jobs, where no state is named; without unique ones in whose
         place another job waits or runs.
@@ -99,7 +107,7 @@ class Remedies:
         return deferToThread(again)
 
     def discard_many(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``discard_many(state=, uri=, limit=1000, dry_run=False)`` -> ids of the jobs forgotten,
+        """``discard_many(state=, uri=, limit=1000, dry_run=False, tag=)`` -> ids of those gone,
         with their journals and results; those that ``replay_many`` would queue again.
         """
         found = self._chosen(args, kwargs)
@@ -122,16 +130,16 @@ class Remedies:
         return [job.id for job in again]
 
     def _chosen(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Chosen:
-        request = named(("state", "uri", "limit", "dry_run"), args, kwargs)
+        request = named(("state", "uri", "limit", "dry_run", "tag"), args, kwargs)
         wanted = chosen_states(request.get("state")) or [State.FAILED, State.DEAD]
         if wrong := [state for state in wanted if state not in REPLAYABLE]:
             raise InvalidArgument(
                 "state", wrong[0].value, "is no dead letter", f"use {', '.join(sorted(REPLAYABLE))}"
             )
-        uri = chosen_uris(request.get("uri"))
+        uri, tag = chosen_uris(request.get("uri")), chosen_tag(request.get("tag"))
         limit = whole(request, "limit", 1, _MOST, _MOST)
         dry_run = yes_or_no(request, "dry_run")
-        return _Chosen(lambda: self._store.jobs(wanted, uri, "", limit), dry_run)
+        return _Chosen(lambda: self._store.jobs(wanted, uri, "", limit, tag), dry_run)
 
 
 def _actor(details: Any) -> str:

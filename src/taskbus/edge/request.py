@@ -6,6 +6,7 @@ from typing import Any
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import State
+from taskbus.model.options import check_name
 from taskbus.model.uri import is_loose_uri
 
 LONGEST_WAIT = 24 * 3600.0
@@ -83,6 +84,11 @@ def chosen_uris(value: Any) -> str:
     if isinstance(value, str) and is_loose_uri(value.removesuffix(".*")):
         return value
     raise InvalidArgument("uri", value, "not a URI", "send com.example.some.uri or com.x.*")
+
+
+def chosen_tag(value: Any) -> str:
+    """A tag; empty where nothing is said."""
+    return "" if value is None else check_name("tag", value)
 
 
 def yes_or_no(request: Mapping[str, Any], field: str) -> bool:

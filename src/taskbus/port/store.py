@@ -57,7 +57,12 @@ class Store(Protocol):
         """The result of a succeeded job, a JSON text."""
 
     def jobs(
-        self, states: Collection[State] = (), uri: str = "", before: str = "", limit: int = 100
+        self,
+        states: Collection[State] = (),
+        uri: str = "",
+        before: str = "",
+        limit: int = 100,
+        tag: str = "",
     ) -> list[Job]:
         """Newest first, older than the job ``before``; ``uri`` may end in ``.*``."""
 
