@@ -191,11 +191,11 @@ def output(event: Mapping[str, Any]) -> None:
         stream.buffer.write(chunk)
         stream.flush()
         if "dropped" in data:
-            progress(f"{data['dropped']} bytes more were not kept")
+            progress(f"{data['dropped']} bytes more on {data['stream']} were not kept")
     elif event["kind"] == "progress":
         note(data)
     else:
-        progress(f"{event['kind']} ({data['reason']})")
+        progress(f"{event['kind']} ({data.get('reason') or data['actor']})")
 
 
 def _table(

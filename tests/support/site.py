@@ -174,9 +174,11 @@ def _command_lines() -> Iterator[tuple[int, str]]:
 
 def _write_files(site: Site, settings: str, entries: str) -> None:
     api = (REPOSITORY / "api.toml").read_text()
-    program = "workers/word_count.php"
-    assert program in api
-    (site.folder / "api.toml").write_text(api.replace(program, str(REPOSITORY / program)) + entries)
+    programs = '"workers/'
+    assert programs in api
+    (site.folder / "api.toml").write_text(
+        api.replace(programs, f'"{REPOSITORY}/workers/') + entries
+    )
     # Copied, not linked: the scripts look for the secrets beside their folder.
     shutil.copytree(REPOSITORY / "cron", site.folder / "cron")
     site.settings.write_text(f"""\

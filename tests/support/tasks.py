@@ -123,10 +123,37 @@ def talk(out: str = "", err: str = "") -> int:
     return 7
 
 
-def flood(size: int) -> int:
-    for _ in range(size // 1000):
-        os.write(1, b"x" * 1000)
+def flood(size: int, fd: int = 1) -> int:
+    left = size
+    while left:
+        left -= os.write(fd, b"x" * min(left, 1000))
     return size
+
+
+def flood_for_ever() -> None:
+    while True:
+        os.write(1, b"x" * 10_000)
+
+
+def lines(count: int) -> None:
+    for number in range(count):
+        print(f"line {number}")
+
+
+def halves() -> None:
+    """A text whose characters are written in two pieces each."""
+    for _ in range(500):
+        for half in b"\xc3", b"\xa9":
+            os.write(1, half)
+
+
+def run_shell(script: str) -> int:
+    return subprocess.run(["sh", "-c", script], check=False).returncode
+
+
+def warn(count: int, *, task: TaskInput) -> None:
+    for number in range(count):
+        task.warn(f"odd {number}")
 
 
 def large(size: int) -> str:

@@ -281,6 +281,81 @@ def test_much_output(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtu
         python_program(code + "; import time; time.sleep(100000)")
 
 
+class Listening:
+    """A call whose progress and warnings are kept."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.task = TaskInput(
+            "com.x.y", progress=lambda *told: self.heard.append(told), warn=self.heard.append
+        )
+
+    def run(self, script: str, timeout: float | None = PATIENCE) -> TaskResult:
+        return build({"kind": "exec", "target": ["sh", "-c", script]}, timeout)(self.task)
+
+
+@pytest.mark.parametrize("timeout", [None, PATIENCE])
+def test_a_program_tells_its_progress(timeout: float | None) -> None:
+    call = Listening()
+    script = """
+        echo '{"progress": 0.5, "message": "half"}' >&3
+        echo '{"progress": 1}' >/dev/fd/$TASKBUS_FD
+        printf '{"args":[%s]}' "$TASKBUS_FD"
+    """
+    assert call.run(script, timeout).args == [3]
+    assert call.heard == [(0.5, "half"), (1.0, "")]
+
+
+def test_progress_arrives_while_the_program_runs(tmp_path: Path) -> None:
+    go_on = tmp_path / "go_on"
+    os.mkfifo(go_on)
+
+    def let_it_go_on(*_: object) -> None:
+        go_on.write_text("go")
+
+    script = f"echo '{{\"progress\": 0.5}}' >&3; read line <{go_on}; echo '{{}}'"
+    call = TaskInput("com.x.y", progress=let_it_go_on)
+    assert build({"kind": "exec", "target": ["sh", "-c", script]}, PATIENCE)(call).args == []
+
+
+def test_what_tells_no_progress_is_a_warning_and_no_failure() -> None:
+    call = Listening()
+    assert call.run(
+        """echo oops >&3; echo '{"args": [1]}'; printf '{"progress": 1}' >&3"""
+    ).args == [1]
+    warning, progress = call.heard
+    assert warning.endswith("is not JSON: oops")
+    assert progress == (1.0, "")
+
+
+def test_a_process_in_the_background_may_keep_the_progress_open() -> None:
+    result = Listening().run("""sleep 100000 >/dev/null 2>&1 & printf '{"args":[%s]}' $!""")
+    os.kill(result.args[0], 9)
+
+
+@pytest.mark.parametrize(
+    "target", [["sh", "-c", "echo '{}'"], ["sh", "-c", "exit 3"], ["taskbus-no-such-program"]]
+)
+def test_a_program_leaves_no_descriptor_open(target: list[str]) -> None:
+    run = build({"kind": "exec", "target": target}, PATIENCE)
+    before = os.listdir("/proc/self/fd")
+    perform(run, CALL)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_program_has_its_own_descriptors_only_and_the_usual_signals() -> None:
+    held = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(held, True)
+    code = (
+        "import os; fds = [fd for fd in range(256) if os.path.exists(f'/proc/self/fd/{fd}')];"
+        " print('{\"args\": [%s]}' % fds)"
+    )
+    assert python_program(code).args == [[0, 1, 2, 3]]
+    with pytest.raises(TaskKilled, match="SIGPIPE"):
+        program("kill -PIPE $$")
+    os.close(held)
+
+
 class Lifeline:
     """A FIFO that a process holds open: it ends with the last process that does."""
 

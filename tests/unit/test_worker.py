@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from taskbus.worker import attempt as attempt_module
-from taskbus.worker.attempt import MOST_OUTPUT, Attempt, Note
+from taskbus.worker.attempt import MOST_WARNINGS, Attempt, Note
 from taskbus.worker.channel import FrameReader, wait_readable
+from taskbus.worker.output import LARGEST_CHUNK, MOST_OUTPUT, STREAMS
 from taskbus.worker.spares import ForkerGone, Spares
 from tests.support.attempts import (
     HANDLERS,
@@ -31,7 +32,7 @@ from tests.support.attempts import (
     text_of,
 )
 from tests.support.processes import PATIENCE, line, python
-from tests.support.site import eventually
+from tests.support.site import alive, eventually
 
 
 @pytest.fixture(scope="module")
@@ -186,36 +187,92 @@ def test_output(shared: Spares) -> None:
 
 def test_output_that_is_no_text(shared: Spares) -> None:
     _, notes = run(shared, "talk", "00ff", "")
-    written = b"".join(
-        base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
-        for _, data in notes
-        if data["stream"] == "stdout"
-    )
-    assert written == b"\0\xffprinted"
+    assert bytes_of(notes) == b"\0\xffprinted"
     assert any("base64" in data for _, data in notes)
 
 
-def test_characters_may_come_in_pieces() -> None:
-    output = attempt_module._Output()
-    output.add("stdout", b"a\xc3")
-    assert output.take(final=False) == [{"stream": "stdout", "text": "a"}]
-    output.add("stderr", b"\xa9")
-    assert output.take(final=False) == [{"stream": "stderr", "base64": "qQ=="}]
-    output.add("stdout", b"\xa9")
-    assert output.take(final=False) == [{"stream": "stdout", "text": "é"}]
-    output.add("stdout", b"\xe2\x82")
-    assert output.take(final=True) == [{"stream": "stdout", "base64": "4oI="}]
-    assert output.take(final=True) == []
-
-
-def test_output_beyond_the_limit_is_counted_only(shared: Spares) -> None:
-    attempt, notes = run(shared, "flood", MOST_OUTPUT + 5000)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_output_beyond_the_limit_is_counted_only(shared: Spares, stream: str) -> None:
+    written = MOST_OUTPUT + 5000
+    attempt, notes = run(shared, "flood", written, STREAMS.index(stream) + 1)
     assert attempt.outcome is not None
     assert attempt.outcome.ok
-    assert len(text_of(notes)) == MOST_OUTPUT
-    # Written in thousands, of which the limit is no multiple.
-    written = (MOST_OUTPUT + 5000) // 1000 * 1000
-    assert sum(data.get("dropped", 0) for _, data in notes) == written - MOST_OUTPUT
+    assert text_of(notes, stream) == "x" * MOST_OUTPUT
+    assert dropped(notes) == {stream: written - MOST_OUTPUT}
+
+
+def dropped(notes: list[Note]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for _, data in notes:
+        if "dropped" in data:
+            found[data["stream"]] = found.get(data["stream"], 0) + data["dropped"]
+    return found
+
+
+def test_what_the_parent_keeps_of_a_flood_is_bounded(shared: Spares) -> None:
+    """However much is written, and for however long nothing of it can be stored."""
+    attempt = begin(shared, "flood", 50 * MOST_OUTPUT)
+    counts = set()
+    tracemalloc.start()
+    try:
+        while attempt.outcome is None:
+            step(shared, attempt)
+            counts.add(len(attempt.notes()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    notes = finish(shared, attempt)
+    assert dropped(notes) == {"stdout": 49 * MOST_OUTPUT}
+    assert max(counts) < 5 * MOST_OUTPUT / LARGEST_CHUNK
+    assert peak < 8 * MOST_OUTPUT
+
+
+def test_many_lines_are_few_events(shared: Spares) -> None:
+    attempt, notes = run(shared, "lines", 1000)
+    assert attempt.outcome is not None
+    assert text_of(notes) == "".join(f"line {number}\n" for number in range(1000))
+    assert len(notes) == 1
+
+
+def test_a_character_in_two_writes(shared: Spares) -> None:
+    attempt = begin(shared, "halves")
+    written = b""
+    while attempt.outcome is None:
+        step(shared, attempt)
+        written += bytes_of(attempt.notes())
+        attempt.saved()
+    assert (written + bytes_of(finish(shared, attempt))).decode() == "é" * 500
+
+
+def bytes_of(notes: list[Note], stream: str = "stdout") -> bytes:
+    return b"".join(
+        base64.b64decode(data["base64"]) if "base64" in data else data["text"].encode()
+        for kind, data in notes
+        if kind == "output" and data["stream"] == stream
+    )
+
+
+def test_output_of_other_processes_of_the_job(shared: Spares) -> None:
+    _, notes = run(shared, "run_shell", "echo one; (echo two >&2; (sh -c 'echo three'))")
+    assert text_of(notes) == "one\nthree\n"
+    assert text_of(notes, "stderr") == "two\n"
+
+
+def test_output_after_the_result_ends_with_the_job(shared: Spares) -> None:
+    """Who goes on writing when the task has returned is ended, and what it had written is kept."""
+    script = "echo begun; (while :; do echo on; done) & echo $!"
+    attempt, notes = run(shared, "run_shell", script)
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok
+    said = text_of(notes).split()
+    assert "begun" in said
+    pid = next(int(word) for word in said if word.isdigit())
+    eventually(lambda: not alive({pid}))
+
+
+def test_warnings_are_kept_up_to_a_number(shared: Spares) -> None:
+    _, notes = run(shared, "warn", MOST_WARNINGS + 50)
+    assert notes == [("warning", {"reason": f"odd {n}"}) for n in range(MOST_WARNINGS)]
 
 
 def test_notes_wait_a_moment_for_more(shared: Spares) -> None:

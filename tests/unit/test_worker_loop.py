@@ -23,6 +23,7 @@ from taskbus.model.json import dump
 from taskbus.port.queue import QueueStats
 from taskbus.worker import attempt as attempt_module
 from taskbus.worker import parent as parent_module
+from taskbus.worker.output import MOST_OUTPUT
 from taskbus.worker.parent import Worker
 from tests.support.attempts import HANDLERS, PATH, Watch, children_of
 from tests.support.processes import PATIENCE, line, python, say
@@ -139,6 +140,9 @@ class Site:
             for event in self.store.events(job.id)
             if event.kind in ("output", "progress")
         ]
+
+    def outputs(self, job: Job) -> list[Any]:
+        return [data for data in self.said(job) if "stream" in data]
 
     def failure(self, job: Job) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.now(job).error or "")
@@ -358,6 +362,41 @@ def test_slots_run_jobs_at_the_same_time(site: Site, tmp_path: Path) -> None:
     site.work(most=2, slots=2)
     assert site.now(first).state is State.SUCCEEDED
     assert site.now(second).state is State.SUCCEEDED
+
+
+def test_a_flood_of_output_starves_nobody(site: Site, meeting: Meeting) -> None:
+    """While one job writes without end, many others go through the other slot; and little of what
+    it writes is kept.
+    """
+    flood = site.submit("flood_for_ever")
+    others = [site.submit("add", number) for number in range(50)]
+    # A worker that does so many jobs and no more begins the last one when it is the only one.
+    last = site.submit("add", 50)
+
+    def end_the_flood() -> None:
+        site.bell.wait_for(lambda: all(site.now(job).state is State.SUCCEEDED for job in others))
+        assert site.now(flood).state is State.RUNNING
+        assert site.store.ask_to_end(site.now(flood), "ann")
+
+    ending = threading.Thread(target=end_the_flood, daemon=True)
+    ending.start()
+    site.work(most=52, slots=2)
+    ending.join(PATIENCE)
+    assert site.now(last).state is State.SUCCEEDED
+    assert site.now(flood).state is State.CANCELLED
+    chunks = site.outputs(flood)
+    assert sum(len(data["text"]) for data in chunks) == MOST_OUTPUT
+    assert len([data for data in chunks if "dropped" in data]) == 2
+
+
+def test_a_thousand_lines_are_in_order_and_few_events(site: Site) -> None:
+    job = site.submit("lines", 1000)
+    site.work(most=1)
+    chunks = site.outputs(job)
+    assert "".join(data["text"] for data in chunks) == "".join(f"line {n}\n" for n in range(1000))
+    assert len(chunks) < 100
+    seqs = [event.seq for event in site.store.events(job.id)]
+    assert seqs == list(range(1, len(seqs) + 1))
 
 
 def test_many_jobs_over_several_slots(site: Site) -> None:

@@ -119,7 +119,7 @@ class Backend:
             check_field("kwargs", kwargs)
         except InvalidArgument as wrong:
             raise application_error(wrong) from wrong
-        task = TaskInput(uri, args, kwargs, caller(details), self._progress(details))
+        task = TaskInput(uri, args, kwargs, caller(details), self._progress(details), _warn(uri))
         handler = self._handlers[entry.pattern]
         outcome = yield self._in_time(entry.timeout, handler, task)
         if outcome.ok:
@@ -154,6 +154,10 @@ class Backend:
         timer = self._reactor.callLater(timeout + 0.2, give_up)
         deferToThreadPool(self._reactor, self._pool, perform, handler, task).addBoth(finish)
         return done
+
+
+def _warn(uri: str) -> Callable[[str], None]:
+    return lambda message: log.warning("%s: %s", uri, message)
 
 
 def _handlers(entries: list[Entry]) -> dict[str, Handler]:

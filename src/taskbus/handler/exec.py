@@ -1,16 +1,17 @@
-"""``exec = ["program", "argument"]``: JSON on stdin, JSON on stdout, stderr is the log."""
+"""``exec = ["program", "argument"]``: JSON on stdin, JSON on stdout, stderr is the log, and
+progress is told on another descriptor (``taskbus.handler.told``).
+"""
 
 import os
 import selectors
-import signal
-import subprocess
 import time
 from collections.abc import Sequence
-from typing import IO
 
 from taskbus.handler import Handler
 from taskbus.handler.contract import LARGEST_ANSWER, answer, request
 from taskbus.handler.perform import signal_name
+from taskbus.handler.spawn import Program, spawn
+from taskbus.handler.told import Told
 from taskbus.model.errors import (
     HandlerUnreachable,
     InvalidResult,
@@ -32,92 +33,108 @@ def exec_handler(target: Sequence[str], timeout: float | None) -> Handler:
         try:
             # A timeout of our own needs a process group of our own to kill; without one, the
             # program stays in the group that the worker kills.
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                process_group=None if timeout is None else 0,
-            )
+            program = spawn(argv, own_group=timeout is not None)
         except OSError as error:
             raise HandlerUnreachable(
                 f"cannot start {argv[0]}: {error.strerror}", value=argv[0]
             ) from error
-        with process:
-            try:
-                output, errors = _converse(process, request(task), timeout)
-            except BaseException:
-                _kill(process, timeout is not None)
-                raise
-        return _judge(argv[0], process.returncode, output, errors)
+        talk = _Talk(program, task)
+        try:
+            talk.until_its_end(timeout)
+        except BaseException:
+            program.kill()
+            raise
+        finally:
+            talk.close()
+            status = program.reap()
+        return _judge(argv[0], status, bytes(talk.output), talk.errors)
 
     return run
 
 
-def _converse(
-    process: "subprocess.Popen[bytes]", given: bytes, timeout: float | None
-) -> tuple[bytes, bytes]:
-    """Feed stdin, collect stdout, pass stderr on as it comes; returns stdout and stderr's tail."""
-    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
-    assert stdin is not None and stdout is not None and stderr is not None  # noqa: S101, PT018
-    deadline = None if timeout is None else time.monotonic() + timeout
-    output, errors = bytearray(), b""
-    for stream in (stdin, stdout, stderr):
-        os.set_blocking(stream.fileno(), False)
-    with selectors.DefaultSelector() as selector:
-        selector.register(stdin, selectors.EVENT_WRITE)
-        selector.register(stdout, selectors.EVENT_READ)
-        selector.register(stderr, selectors.EVENT_READ)
-        while selector.get_map():
+class _Talk:
+    """Feeds stdin, collects stdout, passes stderr and progress on as they come."""
+
+    def __init__(self, program: Program, task: TaskInput) -> None:
+        self._program = program
+        self._given = request(task)
+        self._told = Told(task)
+        self._open = {program.stdin, program.stdout, program.stderr, program.told, program.ended}
+        self._selector = selectors.DefaultSelector()
+        for fd in self._open:
+            way = selectors.EVENT_WRITE if fd == program.stdin else selectors.EVENT_READ
+            self._selector.register(fd, way)
+        self.output = bytearray()
+        self.errors = b""
+
+    def until_its_end(self, timeout: float | None) -> None:
+        """Until the program has ended and nobody is left who could write to its stdout or stderr.
+
+        Its progress is not waited for: a process in the background may hold on to that pipe.
+        Raises TaskTimeout, and InvalidResult where the answer is too long.
+        """
+        program = self._program
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._open & {program.ended, program.stdout, program.stderr}:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TaskTimeout(f"did not end within {timeout:g} seconds")
-            for key, _ in selector.select(left):
-                stream = key.fileobj  # type: ignore[assignment]
-                if stream is stdin:
-                    given = _feed(stdin, given)
-                    if not given:
-                        selector.unregister(stdin)
-                        stdin.close()
-                elif not (chunk := os.read(key.fd, _CHUNK)):
-                    selector.unregister(stream)
-                elif stream is stderr:
-                    os.write(2, chunk)
-                    errors = (errors + chunk)[-_TAIL:]
-                elif len(output) + len(chunk) > LARGEST_ANSWER:
-                    raise InvalidResult(f"the answer is larger than {LARGEST_ANSWER} bytes")
-                else:
-                    output += chunk
-    _wait(process, deadline, timeout)
-    return bytes(output), errors
+            for key, _ in self._selector.select(left):
+                self._serve(key.fd)
+        # What it told before its end was there, and heard, together with that.
+        self._told.end()
+
+    def close(self) -> None:
+        """Close our ends."""
+        self._selector.close()
+        for fd in self._open:
+            os.close(fd)
+
+    def _serve(self, fd: int) -> None:
+        """One step; the last one closes it."""
+        program = self._program
+        if fd == program.ended:
+            goes_on = False
+        elif fd == program.stdin:
+            goes_on = self._feed()
+        else:
+            goes_on = self._hear(fd)
+        if not goes_on:
+            self._selector.unregister(fd)
+            self._open.discard(fd)
+            os.close(fd)
+
+    def _feed(self) -> bool:
+        """Write what fits; False at the end, and where the program does not read it."""
+        try:
+            self._given = self._given[os.write(self._program.stdin, self._given) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            return False
+        return bool(self._given)
+
+    def _hear(self, fd: int) -> bool:
+        """Read what is there; False at the end."""
+        try:
+            chunk = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return True
+        if fd == self._program.told:
+            self._told.feed(chunk)
+        elif fd == self._program.stderr:
+            _write(2, chunk)
+            self.errors = (self.errors + chunk)[-_TAIL:]
+        elif len(self.output) + len(chunk) > LARGEST_ANSWER:
+            raise InvalidResult(f"the answer is larger than {LARGEST_ANSWER} bytes")
+        else:
+            self.output += chunk
+        return bool(chunk)
 
 
-def _wait(
-    process: "subprocess.Popen[bytes]", deadline: float | None, timeout: float | None
-) -> None:
-    """A program may close its outputs long before it ends."""
-    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    try:
-        process.wait(left)
-    except subprocess.TimeoutExpired:
-        raise TaskTimeout(f"did not end within {timeout:g} seconds") from None
-
-
-def _feed(stdin: IO[bytes], given: bytes) -> bytes:
-    """Write what fits; returns what is left, nothing where the program does not read it."""
-    try:
-        return given[os.write(stdin.fileno(), given) :]
-    except BlockingIOError:
-        return given
-    except BrokenPipeError:
-        return b""
-
-
-def _kill(process: "subprocess.Popen[bytes]", own_group: bool) -> None:
-    if own_group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _judge(program: str, status: int, output: bytes, errors: bytes) -> TaskResult:

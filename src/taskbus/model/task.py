@@ -8,7 +8,7 @@ from taskbus.model.portable import portable_text
 _LONGEST_MESSAGE = 1000
 
 
-def _silent(_value: float, _message: str) -> None:
+def _silent(*_words: Any) -> None:
     return None
 
 
@@ -20,7 +20,7 @@ class TaskInput:
     background job also ``"job"`` (its id) and ``"attempt"`` (1 for the first).
     """
 
-    __slots__ = ("_progress", "args", "details", "kwargs", "uri")
+    __slots__ = ("_progress", "_warn", "args", "details", "kwargs", "uri")
 
     def __init__(
         self,
@@ -29,12 +29,14 @@ class TaskInput:
         kwargs: Mapping[str, Any] | None = None,
         details: Mapping[str, Any] | None = None,
         progress: Callable[[float, str], None] = _silent,
+        warn: Callable[[str], None] = _silent,
     ) -> None:
         self.uri = uri
         self.args = list(args)
         self.kwargs = dict(kwargs or {})
         self.details = dict(details or {})
         self._progress = progress
+        self._warn = warn
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell whoever watches how far the task is: ``fraction`` from 0.0 to 1.0; a long message
@@ -42,6 +44,12 @@ class TaskInput:
         """
         told = portable_text(str(message)[:_LONGEST_MESSAGE])
         self._progress(min(1.0, max(0.0, float(fraction))), told)
+
+    def warn(self, message: str) -> None:
+        """Note something odd that is no failure: in the job's journal, or in the backend's log; a
+        long message keeps its start.
+        """
+        self._warn(portable_text(str(message)[:_LONGEST_MESSAGE]))
 
 
 class TaskResult:

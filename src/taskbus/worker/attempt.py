@@ -3,8 +3,6 @@
 Ends when the child's whole process group is gone and its channels are drained.
 """
 
-import base64
-import codecs
 import os
 import signal
 from typing import Any
@@ -13,20 +11,15 @@ from taskbus.handler.perform import Outcome, failure_text, signal_name
 from taskbus.model.errors import TaskKilled, TaskTimeout
 from taskbus.model.job import Job
 from taskbus.model.json import dump, load
-from taskbus.model.portable import is_portable
-from taskbus.worker.channel import (
-    FAILURE,
-    PROGRESS,
-    RESULT,
-    FrameReader,
-)
+from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, WARNING, FrameReader
+from taskbus.worker.output import Output
 from taskbus.worker.spares import Child, Spares
 
 Note = tuple[str, dict[str, Any]]
 
 FLUSH_SECONDS = 0.25
+MOST_WARNINGS = 100
 _CHUNK = 65536
-MOST_OUTPUT = 1024 * 1024
 _GRACE = 5.0
 
 
@@ -54,8 +47,9 @@ class Attempt:
         self._flush_at: float | None = None
         self._frames = FrameReader()
         self._reported: Outcome | None = None
-        self._output = _Output()
-        self._progress: dict[str, Any] | None = None
+        self._output = Output()
+        self._progress: str | None = None
+        self._warnings = 0
         self._unsaved: list[Note] = []
         self._ending = ""
         child.start(_given(job, pattern))
@@ -123,14 +117,14 @@ class Attempt:
         """What was said and is not stored yet; the same again until ``saved``."""
         self._flush_at = None
         self._unsaved += [("output", data) for data in self._output.take(final)]
-        if self._progress is not None:
-            self._unsaved.append(("progress", self._progress))
-            self._progress = None
-        return list(self._unsaved)
+        # Only the newest progress, also where the store has been away for long.
+        progress = [] if self._progress is None else [("progress", load(self._progress))]
+        return self._unsaved + progress
 
     def saved(self) -> None:
         """The notes are in the store."""
         self._unsaved = []
+        self._progress = None
 
     def exited(self, status: int, now: float) -> None:
         """The child is gone: read what it had still written, and judge."""
@@ -160,12 +154,16 @@ class Attempt:
 
     def _hear(self, kind: bytes, body: str) -> None:
         if kind == PROGRESS:
-            self._progress = load(body)
+            self._progress = body
+        elif kind == WARNING:
+            self._warnings += 1
+            if self._warnings <= MOST_WARNINGS:
+                self._unsaved.append(("warning", load(body)))
         elif self._reported is None and kind in (RESULT, FAILURE):
             self._reported = Outcome(kind == RESULT, body)
 
     def _has_notes(self) -> bool:
-        return self._progress is not None or self._output.size > 0
+        return bool(self._unsaved) or self._progress is not None or self._output.has_news
 
     def _judge(self, status: int) -> Outcome:
         """What the death of a child that reported nothing says."""
@@ -198,56 +196,3 @@ def _given(job: Job, pattern: str) -> bytes:
         f'{{"handler":{dump(pattern)},"uri":{dump(job.uri)},"args":{job.args},'
         f'"kwargs":{job.kwargs},"details":{dump(details)}}}'
     ).encode()
-
-
-class _Output:
-    """What the child wrote, in chunks of JSON: text where it is UTF-8, base64 where it is not, or
-    begins with NUL.
-    """
-
-    def __init__(self) -> None:
-        self._chunks: list[tuple[str, bytes]] = []
-        self._decoders = {
-            name: codecs.getincrementaldecoder("utf-8")() for name in ("stdout", "stderr")
-        }
-        self._total = 0
-        self._dropped = 0
-        self.size = 0
-
-    def add(self, stream: str, data: bytes) -> None:
-        room = max(0, MOST_OUTPUT - self._total)
-        kept = data[:room]
-        self._dropped += len(data) - len(kept)
-        self._total += len(kept)
-        self.size += len(kept)
-        if self._chunks and self._chunks[-1][0] == stream:
-            kept = self._chunks.pop()[1] + kept
-        if kept:
-            self._chunks.append((stream, kept))
-
-    def take(self, final: bool) -> list[dict[str, Any]]:
-        taken = [self._told(stream, data) for stream, data in self._chunks]
-        self._chunks, self.size = [], 0
-        if final:
-            for stream, decoder in self._decoders.items():
-                if rest := decoder.getstate()[0]:
-                    taken.append({"stream": stream, "base64": base64.b64encode(rest).decode()})
-                decoder.reset()
-            if self._dropped:
-                taken.append({"stream": "stdout", "text": "", "dropped": self._dropped})
-                self._dropped = 0
-        return [one for one in taken if one.get("text") != "" or "dropped" in one]
-
-    def _told(self, stream: str, data: bytes) -> dict[str, Any]:
-        decoder = self._decoders[stream]
-        held = decoder.getstate()[0]
-        try:
-            text = decoder.decode(data)
-        except UnicodeDecodeError:
-            decoder.reset()
-            raw = held + data
-        else:
-            if is_portable(text):
-                return {"stream": stream, "text": text}
-            raw = text.encode()
-        return {"stream": stream, "base64": base64.b64encode(raw).decode()}

@@ -19,7 +19,7 @@ import socket
 import struct
 from collections.abc import Collection
 
-RESULT, FAILURE, PROGRESS = b"R", b"E", b"P"
+RESULT, FAILURE, PROGRESS, WARNING = b"R", b"E", b"P", b"W"
 
 _FRAME = struct.Struct("!cI")
 _LENGTH = struct.Struct("!I")

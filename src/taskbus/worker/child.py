@@ -8,7 +8,14 @@ from taskbus.handler import Handler
 from taskbus.handler.perform import Outcome, perform
 from taskbus.model.json import dump, load_own
 from taskbus.model.task import TaskInput
-from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, receive_job, send_frame
+from taskbus.worker.channel import (
+    FAILURE,
+    PROGRESS,
+    RESULT,
+    WARNING,
+    receive_job,
+    send_frame,
+)
 
 
 def live(sock: int, stdout: int, stderr: int, handlers: Mapping[str, Handler]) -> None:
@@ -42,7 +49,10 @@ def run(sock: int, body: bytes, handlers: Mapping[str, Handler]) -> Outcome:
         told = dump({"fraction": fraction, "message": message})
         send_frame(sock, PROGRESS, told.encode())
 
-    task = TaskInput(job["uri"], job["args"], job["kwargs"], job["details"], progress)
+    def warn(message: str) -> None:
+        send_frame(sock, WARNING, dump({"reason": message}).encode())
+
+    task = TaskInput(job["uri"], job["args"], job["kwargs"], job["details"], progress, warn)
     outcome = perform(handlers[job["handler"]], task)
     for stream in (sys.stdout, sys.stderr):
         try:

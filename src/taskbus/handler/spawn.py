@@ -1,0 +1,95 @@
+"""Start a program with pipes for its input, its answer, its log and its progress.
+
+``posix_spawn`` and not ``subprocess``: the program finds its progress on a descriptor of the same
+small number each time, which a shell can name, whatever this process has open.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+# Where the program tells its progress; its number is also in the environment.
+TOLD = 3
+VARIABLE = "TASKBUS_FD"
+
+# Python ignores them; a program expects them as they are by default.
+_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class Program(NamedTuple):
+    """A running program: process id, a descriptor that is readable once it has ended, and our ends
+    of its pipes, which do not block. Who has it closes them.
+    """
+
+    pid: int
+    own_group: bool
+    ended: int
+    stdin: int
+    stdout: int
+    stderr: int
+    told: int
+
+    def kill(self) -> None:
+        """At once, with its process group where that is its own; not after ``reap``."""
+        if self.own_group:
+            os.killpg(self.pid, signal.SIGKILL)
+        else:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Wait for its end; its exit status, the signal's negative number where it was killed."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def spawn(argv: Sequence[str], own_group: bool) -> Program:
+    """Start it, looked for in PATH; raises OSError. ``own_group``: it leads a process group."""
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        for number in range(TOLD + 1):
+            read, write = os.pipe()
+            ours.append(write if number == 0 else read)
+            theirs.append(read if number == 0 else write)
+            os.set_blocking(ours[-1], False)
+        start = partial(os.posix_spawnp, setpgroup=0) if own_group else os.posix_spawnp
+        pid = start(
+            argv[0],
+            list(argv),
+            {**os.environ, VARIABLE: str(TOLD)},
+            file_actions=[
+                *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()),
+                *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs)),
+            ],
+            setsigdef=_SIGNALS,
+        )
+        return Program(pid, own_group, _watched(pid), *ours)
+    except BaseException:
+        for fd in ours:
+            os.close(fd)
+        raise
+    finally:
+        for fd in theirs:
+            os.close(fd)
+
+
+def _inherited() -> list[int]:
+    """What is none of the program's business. Python's own descriptors close themselves."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > TOLD and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:
+            pass  # Closed by now, as that of the list itself.
+    return found
+
+
+def _watched(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
