@@ -265,3 +265,40 @@ def answer(started: str, go_on: str) -> None:
     read_file(started)
     with open(go_on, "w", encoding="utf-8") as file:
         file.write("go")
+
+
+# What they use
+
+
+def hog(size: int, then: str = "hang") -> None:
+    """Fill so much memory, say so, and hang or return."""
+    kept = b"x" * size
+    os.write(1, b"%d\n" % len(kept))
+    if then == "hang":
+        time.sleep(FOREVER)
+
+
+def burn() -> None:
+    os.write(1, b"burning\n")
+    while True:
+        pass
+
+
+def burn_elsewhere(way: str) -> None:
+    """Another process uses the CPU for a while: a ``child`` that we wait for, an ``orphan`` in our
+    group, or one that has left our ``session``. The latter two tell their pids then.
+    """
+    code = (
+        "import os, time\nwhile time.process_time() < 0.5: pass\nprint(os.getpid(), flush=True)\n"
+    )
+    if way != "child":
+        code += f"time.sleep({FOREVER})\n"
+    program = [sys.executable, "-S", "-c", code]
+    if way == "child":
+        subprocess.run(program, check=True)
+    elif os.fork() == 0:
+        subprocess.Popen(program, start_new_session=way == "session")
+        if way == "orphan":
+            os._exit(0)
+        time.sleep(FOREVER)
+    time.sleep(FOREVER)

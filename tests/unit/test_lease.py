@@ -7,6 +7,7 @@ import pytest
 
 from taskbus.core.lease import MOST_LOSSES, Busy, Nothing, claim
 from taskbus.model.job import Change, Job, State
+from taskbus.model.policy import Policy
 from tests.support.values import a_job, start
 
 NOW, TTR = 2000.0, 60.0
@@ -46,6 +47,13 @@ def test_a_queued_job_is_claimed() -> None:
         State.RUNNING, 2, "me", NOW, NOW + TTR,
     )  # fmt: skip
     assert json.loads(change.events[0].data) == {"reason": "claimed", "actor": "me", "attempt": 2}
+
+
+def test_a_job_may_say_how_long_a_claim_of_it_lasts() -> None:
+    own = Policy(ttr=600.0).text
+    assert claimed(a_job(policy=own))[-1].after.lease == NOW + 600
+    assert claimed(a_running_job(lease=0.0)._replace(policy=own))[-1].after.lease == NOW + 600
+    assert claimed(a_job(policy=Policy(cpu=1.0).text))[-1].after.lease == NOW + TTR
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.QUEUED, State.RUNNING}))

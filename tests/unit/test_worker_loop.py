@@ -20,7 +20,8 @@ from taskbus.core.lease import MOST_LOSSES
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.job import Job, State
 from taskbus.model.json import dump
-from taskbus.port.queue import QueueStats
+from taskbus.model.policy import Policy
+from taskbus.port.queue import Delivery, QueueStats
 from taskbus.worker import attempt as attempt_module
 from taskbus.worker import parent as parent_module
 from taskbus.worker.output import MOST_OUTPUT
@@ -326,6 +327,47 @@ def test_a_timeout(site: Site) -> None:
     site.work(most=1)
     assert site.failure(job)["error"] == "taskbus.error.timeout"
     assert site.said(job) == [{"stream": "stdout", "text": "hanging\n"}]
+
+
+def test_a_job_that_uses_too_much_is_killed_and_tried_again(site: Site) -> None:
+    """By the worker's own clock; as any failure where only other errors are tried again."""
+    policy = Policy(memory=100)
+    job = site.submit("hog", 200 * 1024 * 1024, policy=policy.text, retries=1)
+    other = policy._replace(retry_on=("com.example.*",))
+    once = site.submit("hog", 200 * 1024 * 1024, policy=other.text, retries=1)
+    site.work(most=2)
+    assert site.now(job).state is State.RETRYING
+    assert site.now(once).state is State.FAILED
+    for one in (job, once):
+        assert site.failure(one)["error"] == "taskbus.error.memory_exceeded"
+
+
+@pytest.mark.parametrize(("ttr", "own"), [(0.3, 600.0), (600.0, 0.3)])
+def test_a_claim_lasts_as_long_as_the_job_says(
+    site: Site, meeting: Meeting, monkeypatch: pytest.MonkeyPatch, ttr: float, own: float
+) -> None:
+    """It is kept as often as the shorter of its own time and the queue's needs."""
+    renew, touch = site.store.renew, MemoryQueue.touch
+    leases: list[float] = []
+    touched: list[bool] = []
+
+    def renewing(job: Job, lease: float) -> bool:
+        leases.append(lease - time.time())
+        site.bell.ring()
+        return renew(job, lease)
+
+    def touching(queue: MemoryQueue, delivery: Delivery) -> bool:
+        touched.append(touch(queue, delivery))
+        return touched[-1]
+
+    monkeypatch.setattr(site.store, "renew", renewing)
+    monkeypatch.setattr(MemoryQueue, "touch", touching)
+    job = site.submit("meet", *meeting.paths, policy=Policy(ttr=own).text)
+    with meeting.meanwhile(lambda _: site.bell.wait_for(lambda: len(leases) > 1)):
+        site.work(most=1, ttr=ttr)
+    assert site.now(job).state is State.SUCCEEDED
+    assert all(abs(lease - own) < 100 for lease in leases)
+    assert touched[:2] == [True, True]
 
 
 def test_a_killed_child(site: Site) -> None:

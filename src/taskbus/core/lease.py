@@ -10,6 +10,7 @@ from taskbus.core.cancel import cancelled
 from taskbus.handler.perform import failure_text
 from taskbus.model.errors import WorkerLost
 from taskbus.model.job import Change, Job, State, move
+from taskbus.model.policy import Policy
 from taskbus.port.liveness import Liveness
 
 # After that many workers died with it in hand, a job is dead: it may be what kills them.
@@ -32,13 +33,15 @@ class Nothing(NamedTuple):
 def claim(
     job: Job | None, liveness: Liveness, now: float, ttr: float
 ) -> list[Change] | Busy | Nothing:
-    """The changes that take the job for one attempt, with a lease of ``ttr`` seconds from now.
+    """The changes that take the job for one attempt, with a lease of ``ttr`` seconds from now where
+    it has no time of its own.
 
     They are a claim once the store has applied them all; when the last one's state is not running,
     the job has ended instead.
     """
     if job is None:
         return Nothing("no such job")
+    ttr = lease_seconds(job, ttr)
     if job.state is State.QUEUED:
         return [_start(job, liveness.identity(), now, ttr)]
     if job.state is not State.RUNNING:
@@ -49,6 +52,11 @@ def claim(
     if taken.after.state is State.QUEUED:
         return [taken, _start(taken.after, liveness.identity(), now, ttr)]
     return [taken]
+
+
+def lease_seconds(job: Job, ttr: float) -> float:
+    """How long a claim of this job lasts, where others last ``ttr`` seconds."""
+    return ttr if job.policy == "{}" else Policy.of(job.policy).ttr or ttr
 
 
 def _is_lost(job: Job, liveness: Liveness, now: float) -> bool:

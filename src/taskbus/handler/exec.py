@@ -4,6 +4,7 @@ progress is told on another descriptor (``taskbus.handler.told``).
 
 import os
 import selectors
+import signal
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from taskbus.handler.perform import signal_name
 from taskbus.handler.spawn import Program, spawn
 from taskbus.handler.told import Told
 from taskbus.model.errors import (
+    CpuExceeded,
     HandlerUnreachable,
     InvalidResult,
     TaskFailure,
@@ -139,6 +141,8 @@ def _write(fd: int, data: bytes) -> None:
 
 def _judge(program: str, status: int, output: bytes, errors: bytes) -> TaskResult:
     said = errors.decode(errors="replace").strip()
+    if status == -signal.SIGXCPU:
+        raise CpuExceeded(f"{program} used more CPU time than it may", stderr=said or None)
     if status < 0:
         raise TaskKilled(f"{program} was killed by {signal_name(-status)}", stderr=said or None)
     if status > 0:

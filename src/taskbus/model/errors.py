@@ -176,6 +176,18 @@ class TaskKilled(TaskFailure):
     uri = "taskbus.error.killed"
 
 
+class MemoryExceeded(TaskFailure):
+    """A job's processes used more memory than it may."""
+
+    uri = "taskbus.error.memory_exceeded"
+
+
+class CpuExceeded(TaskFailure):
+    """A job's processes used more CPU time than it may."""
+
+    uri = "taskbus.error.cpu_exceeded"
+
+
 class WorkerLost(TaskFailure):
     """The worker that ran the task died, more often than a job is allowed to outlive."""
 

@@ -3,17 +3,19 @@
 Ends when the child's whole process group is gone and its channels are drained.
 """
 
+import math
 import os
 import signal
 from typing import Any
 
 from taskbus.handler.perform import Outcome, failure_text, signal_name
-from taskbus.model.errors import TaskKilled, TaskTimeout
+from taskbus.model.errors import TaskFailure, TaskKilled, TaskTimeout
 from taskbus.model.job import Job
 from taskbus.model.json import dump, load
 from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, WARNING, FrameReader
 from taskbus.worker.output import Output
 from taskbus.worker.spares import Child, Spares
+from taskbus.worker.usage import LOOK_SECONDS, Limits
 
 Note = tuple[str, dict[str, Any]]
 
@@ -52,12 +54,15 @@ class Attempt:
         self._warnings = 0
         self._unsaved: list[Note] = []
         self._ending = ""
+        self._limits = Limits.of(job, child.pid)
+        self._look_at = now + LOOK_SECONDS if self._limits else math.inf
+        self._overrun: TaskFailure | None = None
         child.start(_given(job, pattern))
 
     @property
     def wake(self) -> float:
         """When ``enforce`` or ``flush`` has something to do, or the claim is to be kept."""
-        wake = min(self._deadline, self.keep_at)
+        wake = min(self._deadline, self.keep_at, self._look_at)
         return wake if self._flush_at is None else min(wake, self._flush_at)
 
     def read(self, fd: int, now: float) -> bool:
@@ -85,9 +90,16 @@ class Attempt:
         return True
 
     def enforce(self, now: float) -> None:
-        """End a child that is over its time."""
+        """End a child that is over its time, or uses too much."""
         if now >= self._deadline:
             self._end(self._ending or "timeout", now)
+        elif now >= self._look_at and self._limits is not None:
+            self._look_at = now + LOOK_SECONDS
+            self._overrun = self._limits.exceeded()
+            if self._overrun is not None:
+                self._look_at = math.inf
+                self._limits.kill()
+                self.kill()
 
     def cancel(self, actor: str, now: float) -> None:
         """Somebody wants it to end."""
@@ -131,7 +143,8 @@ class Attempt:
         while self.read(self.child.sock.fileno(), now):
             pass
         self._drain(now)
-        self.outcome = self.outcome or self._reported or self._judge(status)
+        if self.outcome is None:
+            self.outcome = self._reported or Outcome(False, failure_text(self._judge(status)))
 
     def abandoned(self) -> None:
         """The forker is gone, and with it the child's exit status."""
@@ -165,18 +178,20 @@ class Attempt:
     def _has_notes(self) -> bool:
         return bool(self._unsaved) or self._progress is not None or self._output.has_news
 
-    def _judge(self, status: int) -> Outcome:
+    def _judge(self, status: int) -> TaskFailure:
         """What the death of a child that reported nothing says."""
+        if self._overrun is not None:
+            return self._overrun
         if self._ending == "timeout":
-            error: Exception = TaskTimeout(f"did not end within {self.job.timeout:g} seconds")
-        elif os.WIFSIGNALED(status):
-            name = signal_name(os.WTERMSIG(status))
-            hint = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
-            error = TaskKilled(f"the task's process was killed by {name}{hint}", signal=name)
-        else:
+            return TaskTimeout(f"did not end within {self.job.timeout:g} seconds")
+        if not os.WIFSIGNALED(status):
             code = os.WEXITSTATUS(status)
-            error = TaskKilled(f"the task's process exited with status {code} and no result")
-        return Outcome(False, failure_text(error))
+            return TaskKilled(f"the task's process exited with status {code} and no result")
+        if os.WTERMSIG(status) == signal.SIGXCPU and self._limits is not None:
+            return self._limits.killed_by_kernel()
+        name = signal_name(os.WTERMSIG(status))
+        hint = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
+        return TaskKilled(f"the task's process was killed by {name}{hint}", signal=name)
 
 
 def _receive(fd: int) -> bytes | None:

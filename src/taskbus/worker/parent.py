@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from taskbus.core.lease import Busy, Nothing, claim
+from taskbus.core.lease import Busy, Nothing, claim, lease_seconds
 from taskbus.core.settle import settle
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.apimap import ApiMap
@@ -251,10 +251,12 @@ class Worker:
         except TaskbusError as error:
             slot.outcome = Outcome(False, failure_text(error))
             return
+        # The queue's own reservation lasts for the worker's time, and is kept together with it.
+        keep_every = min(self._ttr, lease_seconds(job, self._ttr)) / 3
         try:
             while child := self._spares.take():
                 try:
-                    slot.attempt = Attempt(job, pattern, child, self._spares, now, self._ttr / 3)
+                    slot.attempt = Attempt(job, pattern, child, self._spares, now, keep_every)
                     return
                 except OSError:
                     # This spare had been killed: it ran nothing, so take the next one.
@@ -303,7 +305,7 @@ class Worker:
         if delivery is not None:
             self._say(slot, lambda: slot.queue.touch(delivery))
         attempt.kept(now)
-        if not self._store.renew(attempt.job, now + self._ttr):
+        if not self._store.renew(attempt.job, now + lease_seconds(attempt.job, self._ttr)):
             attempt.kill()
 
     def _take(self, slot: _Slot) -> None:
