@@ -141,10 +141,9 @@ def test_a_process_with_a_used_number_is_left_alone(spares: Spares) -> None:
     usage = Usage(0)
     usage._seen = {attempt.child.pid: 1}
     usage.kill()
-    attempt.enforce(LOOK_SECONDS)
-    assert attempt.outcome is None
-    attempt.kill()
+    spares.kill(attempt.child, signal.SIGTERM)
     finish(spares, attempt)
+    assert failure(attempt)["about"]["signal"] == "SIGTERM"
 
 
 def test_cpu_time_of_who_has_ended_and_was_waited_for_counts() -> None:
