@@ -179,7 +179,7 @@ def test_a_spare_that_has_died_is_no_place_for_limits(spares: Spares) -> None:
     with Watch(child.pid) as dead:
         os.kill(child.pid, signal.SIGKILL)
         assert dead.ended()
-    while (exit_ := spares.hear()) is None or exit_.pid != child.pid:
+    while child.pid not in [exit_.pid for exit_ in spares.hear()]:
         pass
     job = running_job("add", 1)._replace(policy=Policy(cpu=1).text)
     with pytest.raises(OSError, match="No such process"):

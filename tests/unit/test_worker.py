@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from taskbus.worker.attempt import MOST_WARNINGS, Attempt, Note
-from taskbus.worker.channel import FrameReader, wait_readable
+from taskbus.worker.channel import MOST_CHILDREN, FrameReader, wait_readable
 from taskbus.worker.output import LARGEST_CHUNK, MOST_OUTPUT, STREAMS
 from taskbus.worker.spares import ForkerGone, Spares
 from tests.support.attempts import (
@@ -422,6 +422,27 @@ def test_killed_spares_are_replaced(own: Spares) -> None:
         assert wait_readable([own.fileno()], PATIENCE)
         assert own.hear() == []
     assert result(own, "pid")[0] not in spares
+
+
+def test_more_children_than_one_packet_tells_of() -> None:
+    many = 3 * MOST_CHILDREN
+    spares = Spares(HANDLERS, PATH, many)
+    taken = [take(spares) for _ in range(many)]
+    assert result(spares, "add", 1) == [11]
+    # Stopped, the forker finds them all dead at the same time.
+    os.kill(spares._process.pid, signal.SIGSTOP)
+    for child in taken:
+        with Watch(child.pid) as end:
+            os.kill(child.pid, signal.SIGKILL)
+            assert end.ended()
+    os.kill(spares._process.pid, signal.SIGCONT)
+    dead: set[int] = set()
+    while not dead.issuperset(child.pid for child in taken):
+        assert wait_readable([spares.fileno()], PATIENCE)
+        dead.update(exit_.pid for exit_ in spares.hear() if exit_.status == signal.SIGKILL)
+    for child in taken:
+        child.close()
+    spares.close()
 
 
 def test_a_spare_that_died_unnoticed_runs_nothing(own: Spares) -> None:
