@@ -13,6 +13,7 @@ from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.errors import ConfigError, TaskFailure
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Settings, parse_settings
+from taskbus.port.backlog import Backlog
 from taskbus.port.keys import Keys
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ def make_keys(store: "SqlStore") -> Keys:
     from taskbus.adapter.sql_keys import SqlKeys
 
     return SqlKeys(store)
+
+
+def make_backlog(store: "SqlStore") -> Backlog:
+    """The store's backlog."""
+    from taskbus.adapter.sql_backlog import SqlBacklog
+
+    return SqlBacklog(store)
 
 
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
@@ -158,9 +166,10 @@ def run_control(settings: Settings) -> None:
 
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Door, Doorbell
-    from taskbus.adapter.process import Presence
+    from taskbus.adapter.process import Presence, ProcessLiveness
     from taskbus.core.chores import Chores
     from taskbus.core.intake import Intake
+    from taskbus.core.recovery import Recovery
     from taskbus.core.relay import Relay
     from taskbus.edge.batch import Batch
     from taskbus.edge.control import Control, run_chores, run_relay
@@ -189,7 +198,10 @@ def run_control(settings: Settings) -> None:
         control.is_watched,
     )
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)
-    run_chores(Chores(store, queue, time.time))
+    recovery = Recovery(
+        store, make_backlog(store), queue, ProcessLiveness(), time.time, settings.worker_ttr
+    )
+    run_chores(Chores(store, queue, time.time, *recovery.chores()))
 
     _serve(settings, "control", control, presence.drop, _GRACE_SECONDS)
 

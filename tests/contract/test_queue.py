@@ -289,6 +289,18 @@ def test_who_left_is_given_nothing(service: Service) -> None:
     assert take(other).job == "job"
 
 
+def test_each_start_is_another_instance(service: Service) -> None:
+    one, other = service.connect(), service.connect()
+    first = one.instance()
+    assert first == one.instance() == other.instance()
+    service.stop()
+    service.start()
+    for queue in (one, other):
+        with pytest.raises(QueueUnavailable):
+            queue.stats()
+        assert queue.instance() != first
+
+
 def test_stats(service: Service) -> None:
     queue, other = service.connect(), service.connect()
     assert queue.stats() == QueueStats(0, 0, 0)

@@ -472,12 +472,16 @@ def test_a_retried_job_whose_first_placement_was_never_confirmed(store: Store) -
     assert unplaced(store) == []
 
 
-def test_a_lost_workers_job_still_has_its_queue_entry(store: Store) -> None:
-    job = running(store)
-    store.placed([job.id])
-    applied(
-        store, move(job, State.QUEUED, 1003.0, reason="lost", actor="x", worker=None, lease=None)
-    )
+def test_a_lost_workers_job_is_unplaced_unless_it_is_claimed_at_once(store: Store) -> None:
+    jobs = [running(store), running(store)]
+    store.placed([job.id for job in jobs])
+    lost = [
+        move(job, State.QUEUED, 1003.0, reason="lost", actor="x", worker=None, lease=None)
+        for job in jobs
+    ]
+    assert store.advance([*lost, start(lost[0].after)]) == [True, True, True]
+    assert unplaced(store) == [jobs[1].id]
+    store.placed([jobs[1].id])
     assert unplaced(store) == []
 
 

@@ -113,6 +113,11 @@ class BeanstalkdQueue:
                 int(found["current-jobs-delayed"]),
             )
 
+    def instance(self) -> str:
+        """See Queue."""
+        with self._talk() as client:
+            return str(client.stats()["id"])
+
     def close(self) -> None:
         """See Queue."""
         with self._lock:

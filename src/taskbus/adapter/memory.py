@@ -73,6 +73,9 @@ class MemoryStore:
                 done.append(change.before.id not in refused and self._apply(change))
                 if not done[-1]:
                     refused.add(change.before.id)
+            for change, ok in zip(changes, done, strict=True):
+                if ok and self._jobs[change.after.id].state is State.QUEUED is change.after.state:
+                    self._unplaced[change.after.id] = change.events[-1].at
         return done
 
     def _apply(self, change: Change) -> bool:
@@ -97,9 +100,6 @@ class MemoryStore:
             self._results[after.id] = change.result
         if after.state in FINAL and after.tied:
             self._drop_keys(lambda key: key.job == after.id and key.until is None)
-        if after.state is State.QUEUED and before.state is not State.RUNNING:
-            # What a lost worker had is taken over by whoever the queue delivered it to.
-            self._unplaced[after.id] = change.events[-1].at
         return True
 
     def renew(self, job: Job, lease: float) -> bool:
@@ -250,12 +250,14 @@ class _Queued(NamedTuple):
 class MemoryBroker:
     """What several MemoryQueues share. Reservations have no TTR: they end with their connection.
 
-    Its methods are for MemoryQueue, which holds the lock, but for ``stop`` and ``start``.
+    Its methods are for MemoryQueue, which holds the lock, but for
+    ``stop``, ``start`` and ``wipe``.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.running = True
+        self.starts = 1
         self.connections: set[MemoryQueue] = set()
         self.asking: list[MemoryQueue] = []
         self.reserved: dict[int, tuple[MemoryQueue, _Queued]] = {}
@@ -276,6 +278,13 @@ class MemoryBroker:
         """Connections are accepted again."""
         with self.lock:
             self.running = True
+            self.starts += 1
+
+    def wipe(self) -> None:
+        """Forget every entry that nobody has reserved."""
+        with self.lock:
+            self._ready.clear()
+            self._delayed.clear()
 
     def put(self, placement: Placement) -> None:
         """One more entry."""
@@ -394,6 +403,11 @@ class MemoryQueue:
         """See Queue."""
         with self._talk() as broker:
             return broker.stats()
+
+    def instance(self) -> str:
+        """See Queue."""
+        with self._talk() as broker:
+            return str(broker.starts)
 
     def close(self) -> None:
         """See Queue."""

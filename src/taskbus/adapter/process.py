@@ -24,7 +24,7 @@ class ProcessLiveness:
     def is_dead(self, identity: str) -> bool:
         """See Liveness. Of another host's processes nothing is known."""
         host, pid, start = identity.rsplit("/", 2)
-        return host == self._host and _start(int(pid)) != start
+        return host == self._host and _start(int(pid)) != start and not _is_hidden(int(pid))
 
 
 class Presence:
@@ -89,11 +89,22 @@ def _host() -> str:
     return f"{socket.gethostname()}/{boot}-{namespace}"
 
 
+def _is_hidden(pid: int) -> bool:
+    """Whether it is another user's, of whom /proc may tell nothing (its option hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not os.access(f"/proc/{pid}/stat", os.R_OK)
+    except ProcessLookupError:
+        pass
+    return False
+
+
 def _start(pid: int) -> str | None:
     """When the process started, in clock ticks since boot; None when it is dead or dying."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
         return None
     # The name, in parentheses, may hold anything.
     fields = text.rpartition(")")[2].split()

@@ -253,7 +253,8 @@ class SqlStore(SqlDatabase):
                 done.append(change.before.id not in refused and self._apply(cursor, change))
                 if not done[-1]:
                     refused.add(change.before.id)
-            applied = (change for change, ok in zip(changes, done, strict=True) if ok)
+            applied = [change for change, ok in zip(changes, done, strict=True) if ok]
+            self._await_placing(cursor, applied)
             self._record(cursor, [event for change in applied for event in change.events])
             return done
 
@@ -285,12 +286,21 @@ class SqlStore(SqlDatabase):
             self._write_result(cursor, after.id, change.result)
         if after.state in FINAL and after.tied:
             self._release_keys.run(cursor, key=after.id)
-        if after.state is State.QUEUED and before.state is not State.RUNNING:
-            # What a lost worker had is taken over by whoever the queue delivered it to.
-            # An earlier placement may never have been confirmed.
-            self._unplace.run(cursor, key=after.id)
-            self._insert_placement.run_each(cursor, [(after.id, change.events[-1].at)])
         return True
+
+    def _await_placing(self, cursor: Any, applied: Sequence[Change]) -> None:
+        """What these have left as queued; who takes over a lost worker's job claims it at once."""
+        queued = [change for change in applied if change.after.state is State.QUEUED]
+        if queued:
+            moved_on = {
+                change.before.id for change in applied if change.before.state is State.QUEUED
+            }
+            for change in queued:
+                if change.after.id not in moved_on:
+                    # An earlier placement may never have been confirmed.
+                    self._unplace.run(cursor, key=change.after.id)
+                    row = (change.after.id, change.events[-1].at)
+                    self._insert_placement.run_each(cursor, [row])
 
     def _write_result(self, cursor: Any, job: str, body: str) -> None:
         """In parts that a server takes, the first of them in a table of its own."""

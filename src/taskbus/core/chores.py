@@ -9,7 +9,7 @@ from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
 from taskbus.port.store import Store
 
-_BITE = 500
+BITE = 500
 # A job stored that long ago and still not placed was forgotten by whoever accepted it.
 _FORGOTTEN = 5.0
 
@@ -27,13 +27,15 @@ class Chores:
     is fenced, so two of them do no harm.
     """
 
-    def __init__(self, store: Store, queue: Queue, clock: Clock) -> None:
+    def __init__(self, store: Store, queue: Queue, clock: Clock, *others: Chore) -> None:
+        """``others``: what else there is to do."""
         self._store = store
         self._queue = queue
         self._clock = clock
         self.table = (
             Chore("queue jobs that are due", 0.5, self.queue_due),
             Chore("queue jobs that the queue may not know", 2.0, self.queue_forgotten),
+            *others,
         )
         self._next = dict.fromkeys((chore.name for chore in self.table), 0.0)
 
@@ -43,7 +45,7 @@ class Chores:
         for chore in self.table:
             if self._next[chore.name] <= now:
                 moved = chore.run()
-                self._next[chore.name] = now if moved >= _BITE else now + chore.every
+                self._next[chore.name] = now if moved >= BITE else now + chore.every
         wake = min(self._next.values())
         due = self._store.next_due()
         if due is not None and due < wake:
@@ -57,7 +59,7 @@ class Chores:
             # Asked to end while it ran, and its worker heard of it too late.
             cancelled(job, job.cancel, now) if job.cancel is not None
             else move(job, State.QUEUED, now, reason="due", actor="chores")
-            for job in self._store.due(now, _BITE)
+            for job in self._store.due(now, BITE)
         ]  # fmt: skip
         if changes:
             done = self._store.advance(changes)
@@ -71,7 +73,7 @@ class Chores:
 
     def queue_forgotten(self) -> int:
         """Jobs accepted while the queue was down, or by a process that died before it put them."""
-        found = self._store.unplaced(self._clock() - _FORGOTTEN, _BITE)
+        found = self._store.unplaced(self._clock() - _FORGOTTEN, BITE)
         place(self._store, self._queue, found)
         return len(found)
 

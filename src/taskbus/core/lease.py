@@ -46,9 +46,9 @@ def claim(
         return [_start(job, liveness.identity(), now, ttr)]
     if job.state is not State.RUNNING:
         return Nothing(job.state)
-    if not _is_lost(job, liveness, now):
+    if not is_lost(job, liveness, now):
         return Busy(_LOOK_AGAIN)
-    taken = _take_over(job, now)
+    taken = take_over(job, now, "worker")
     if taken.after.state is State.QUEUED:
         return [taken, _start(taken.after, liveness.identity(), now, ttr)]
     return [taken]
@@ -59,13 +59,14 @@ def lease_seconds(job: Job, ttr: float) -> float:
     return ttr if job.policy == "{}" else Policy.of(job.policy).ttr or ttr
 
 
-def _is_lost(job: Job, liveness: Liveness, now: float) -> bool:
+def is_lost(job: Job, liveness: Liveness, now: float) -> bool:
+    """Whether nobody keeps this running job's claim."""
     if job.lease is not None and job.lease < now:
         return True
     return job.worker is not None and liveness.is_dead(job.worker)
 
 
-def _take_over(job: Job, now: float) -> Change:
+def take_over(job: Job, now: float, actor: str) -> Change:
     """The worker died with the job in hand: queued again, unless it has died too often."""
     if job.cancel is not None:
         return cancelled(job, job.cancel, now)
@@ -73,12 +74,12 @@ def _take_over(job: Job, now: float) -> Change:
     lost: dict[str, Any] = {"worker": None, "lease": None, "losses": losses}
     if losses < MOST_LOSSES:
         reason = f"worker {job.worker} lost"
-        return move(job, State.QUEUED, now, reason=reason, actor="worker", **lost)
+        return move(job, State.QUEUED, now, reason=reason, actor=actor, **lost)
     error = failure_text(
         WorkerLost(f"{losses} workers died while they ran this job, the last was {job.worker}")
     )
     return move(
-        job, State.DEAD, now, reason="worker lost too often", actor="worker",
+        job, State.DEAD, now, reason="worker lost too often", actor=actor,
         finished=now, error=error, **lost,
     )  # fmt: skip
 

@@ -48,5 +48,8 @@ class Queue(Protocol):
     def stats(self) -> QueueStats:
         """Counts of the queue as a whole."""
 
+    def instance(self) -> str:
+        """Names the server as it runs now: another one after each start."""
+
     def close(self) -> None:
         """Leave; what is reserved goes back at once."""
