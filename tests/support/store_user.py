@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.adapter.sql import SqlStore
@@ -16,11 +17,12 @@ from taskbus.adapter.sql_keys import SqlKeys
 from taskbus.core.intake import Intake, prepare
 from taskbus.core.lease import claim
 from taskbus.model.apimap import ApiMap, Entry
+from taskbus.model.errors import StoreUnavailable
 from taskbus.model.job import State
 from taskbus.port.store import Store
 from taskbus.wire import open_store
 from tests.support.processes import line, python, say
-from tests.support.values import added, applied, start, succeeded
+from tests.support.values import added, applied, running, start, succeeded
 
 
 def in_processes(count: int, deed: str, url: str) -> list[list[str]]:
@@ -99,6 +101,32 @@ def submit_the_same(store: SqlStore) -> None:
             for answer in intake.accept([[prepare(api, time.time, request, {})]]):
                 assert isinstance(answer, list)
                 print(*answer)
+
+
+def fill_disk(store: Store, ballast: str) -> None:
+    """Write until the disk is full, make room, go on; all that was taken has to be there."""
+    Path(ballast).write_bytes(bytes(1_000_000))
+    taken = [running(store)]
+    for begin_anew in (True, False):
+        refused = 0
+        while refused < 3:
+            try:
+                taken.append(added(store, args=f'["{"x" * 5000}"]'))
+            except StoreUnavailable:
+                refused += 1
+            assert len(taken) < 1000, "the disk does not get full"
+        try:
+            # What cannot be written is refused, and undone.
+            if store.advance([succeeded(taken[0], "x" * 900_000)]) == [True]:
+                raise AssertionError("a full disk took a result")
+        except StoreUnavailable:
+            pass
+        assert store.job(taken[0].id) == taken[0]
+        assert [job.id for job in store.jobs(limit=1000)] == [job.id for job in taken[::-1]]
+        if begin_anew:
+            os.unlink(ballast)
+    assert store.position() == 1 + len(taken)
+    print("whole")
 
 
 def main() -> None:
