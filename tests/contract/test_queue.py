@@ -377,13 +377,23 @@ def test_entries_are_there_when_the_server_is_back(service: Service) -> None:
 @pytest.mark.integration
 def test_beanstalkd_asks_to_ask_again_before_a_reservation_ends() -> None:
     with beanstalkd() as service:
+        queue = service.connect(ttr=2)
+        put(queue, "job")
+        take(queue)
+        queue.request()
+        assert is_readable(queue, PATIENCE)
+        assert queue.take() is None
+
+
+def test_a_reservation_that_has_ended_is_another_ones() -> None:
+    with beanstalkd() as service:
         queue, other = service.connect(ttr=2), service.connect()
         put(queue, "job")
         delivery = take(queue)
-        queue.request()
         other.request()
-        assert is_readable(queue, PATIENCE)
-        assert queue.take() is None
+        # Beanstalkd 1.12 sometimes does not see that the time is over until the owner says a word.
+        while not is_readable(other, 0.1):
+            queue.stats()
         assert taken(other).job == "job"
         assert not queue.touch(delivery)
         assert not queue.release(delivery, 0)
