@@ -14,10 +14,12 @@ from taskbus.model.errors import ConfigError, TaskFailure
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Settings, parse_settings
 from taskbus.port.backlog import Backlog
+from taskbus.port.expiry import Expiry
 from taskbus.port.keys import Keys
 
 if TYPE_CHECKING:
     from taskbus.adapter.sql import SqlStore
+    from taskbus.core.retention import Retention
     from taskbus.edge.program import Service
 
 # Less than what supervisord adds to the longest call.
@@ -84,6 +86,19 @@ def make_backlog(store: "SqlStore") -> Backlog:
     return SqlBacklog(store)
 
 
+def make_expiry(store: "SqlStore") -> Expiry:
+    """The expiry of the store's jobs."""
+    from taskbus.adapter.sql_expiry import SqlExpiry
+
+    return SqlExpiry(store)
+
+
+def _retention(settings: Settings) -> "Retention":
+    from taskbus.core.retention import Retention
+
+    return Retention(settings.retention, settings.dead_letter_retention)
+
+
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
     """Run the coroutine ``work(session)`` as the operator; see ``edge.client.visit``."""
     from taskbus.edge.client import Unreachable, visit
@@ -118,6 +133,7 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
         task_path=[str(settings.tasks)],
         ttr=settings.worker_ttr,
         on_ready=presence.hold,
+        retention=_retention(settings),
     )
     worker.serve(most)
 
@@ -168,6 +184,7 @@ def run_control(settings: Settings) -> None:
     from taskbus.adapter.doorbell import Door, Doorbell
     from taskbus.adapter.process import Presence, ProcessLiveness
     from taskbus.core.chores import Chores
+    from taskbus.core.forget import forgetting
     from taskbus.core.intake import Intake
     from taskbus.core.recovery import Recovery
     from taskbus.core.relay import Relay
@@ -190,6 +207,7 @@ def run_control(settings: Settings) -> None:
         bell=bell,
         clock=time.time,
         notify_topic=settings.notify_topic,
+        retention=_retention(settings),
         on_serving=lambda count: presence.hold(uris=count),
     )
     relay = Relay(
@@ -198,10 +216,13 @@ def run_control(settings: Settings) -> None:
         control.is_watched,
     )
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)
+    retention = _retention(settings)
     recovery = Recovery(
-        store, make_backlog(store), queue, ProcessLiveness(), time.time, settings.worker_ttr
-    )
-    run_chores(Chores(store, queue, time.time, *recovery.chores()))
+        store, make_backlog(store), queue, ProcessLiveness(), time.time, settings.worker_ttr,
+        retention,
+    )  # fmt: skip
+    others = (*recovery.chores(), *forgetting(store, keys, make_expiry(store), time.time))
+    run_chores(Chores(store, queue, time.time, *others, retention=retention))
 
     _serve(settings, "control", control, presence.drop, _GRACE_SECONDS)
 

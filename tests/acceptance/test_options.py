@@ -22,6 +22,7 @@ from tests.support.site import Site, eventually, running_site
 pytestmark = pytest.mark.acceptance
 
 ECHO, UNIQUE = "com.example.test.echo", "com.example.test.unique"
+FAIL = "com.example.dante.fail"
 ENTRIES = f"""
 [api."{ECHO}"]
 python = "tests.support.tasks:Echo"
@@ -29,6 +30,11 @@ python = "tests.support.tasks:Echo"
 python = "tests.support.tasks:Echo"
 mode = "background"
 unique = true
+"""
+SETTINGS = """
+[store]
+retention = 1000
+dead_letter_retention = 2000
 """
 MISMATCH = "taskbus.error.idempotency_mismatch"
 LATER = datetime.now(UTC) + timedelta(days=30)
@@ -48,7 +54,7 @@ def gate(folder: Path) -> Iterator[Gate]:
 
 @pytest.fixture(scope="module")
 def site(folder: Path, gate: Gate) -> Iterator[Site]:
-    with running_site(folder, entries=gate.entry + ENTRIES) as up:
+    with running_site(folder, SETTINGS, gate.entry + ENTRIES) as up:
         yield up
 
 
@@ -252,6 +258,38 @@ def test_an_ended_unique_job_is_replayed_unless_another_one_has_its_place(
     operator.call("taskbus.job.cancel", other)
     assert operator.call("taskbus.job.replay", ended) == ended
     assert operator.call("taskbus.job.wait", ended).results == (ECHO, mark)
+
+
+# Retention
+
+
+def test_an_ended_job_is_kept_as_long_as_the_settings_say(operator: Session) -> None:
+    done = operator.call("taskbus.job.submit", ECHO)
+    operator.call("taskbus.job.wait", done)
+    failed = operator.call("taskbus.job.submit", FAIL)
+    with pytest.raises(ApplicationError):
+        operator.call("taskbus.job.wait", failed)
+    stopped = operator.call("taskbus.job.submit", ECHO, delay=3600)
+    assert operator.call("taskbus.job.get", stopped)["expires"] is None
+    operator.call("taskbus.job.cancel", stopped)
+    for job, seconds in ((done, 1000), (failed, 2000), (stopped, 2000)):
+        told = operator.call("taskbus.job.get", job)
+        assert told["expires"] == told["finished"] + seconds
+
+
+def test_a_job_that_is_not_kept_is_forgotten(operator: Session, submit: Submit, mark: str) -> None:
+    job = submit(ECHO, [mark], retention=0, tags=[mark])
+    assert operator.call("taskbus.job.wait", job).results == (ECHO, mark)
+
+    def is_gone() -> bool:
+        try:
+            operator.call("taskbus.job.get", job)
+        except ApplicationError as error:
+            return bool(error.error == "taskbus.error.job_not_found")
+        return False
+
+    eventually(is_gone)
+    assert operator.call("taskbus.job.list", tag=mark) == []
 
 
 # Tags, context, run_at

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, event
 from taskbus.adapter.sql import SqlStore
 from taskbus.adapter.sql_schema import VERSION
 from taskbus.core.replay import replay
+from taskbus.core.retention import STANDARD_RETENTION
 from taskbus.model.errors import KeyTaken, StoreUnavailable
 from taskbus.model.identity import new_job_id
 from taskbus.model.job import Change, Event, Job, Key, State, move, note
@@ -717,6 +718,20 @@ def test_a_store_of_the_first_schema_version_is_brought_up_to_date(
         applied(store, start(fresh))
     with closing(SqlStore(url)) as store:
         assert store.counts() == {State.RETRYING: 1, State.RUNNING: 1}
+
+
+def test_what_ended_under_an_older_schema_version_expires_too(url: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "taskbus.db")) as db:
+        db.executescript((Path(__file__).parent / "schema_1.sql").read_text())
+        db.execute("UPDATE job SET state = 'succeeded', finished = 1000 WHERE state = 'queued'")
+        db.execute("UPDATE job SET state = 'failed', finished = 1000 WHERE state = 'retrying'")
+        db.commit()
+    with closing(SqlStore(url)) as store:
+        expires = {job.state: job.expires for job in store.jobs()}
+    assert expires == {
+        State.SUCCEEDED: 1000 + STANDARD_RETENTION.succeeded,
+        State.FAILED: 1000 + STANDARD_RETENTION.dead_letters,
+    }
 
 
 def test_another_schema_version_is_refused(url: str, tmp_path: Path) -> None:

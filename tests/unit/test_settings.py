@@ -46,6 +46,8 @@ def test_every_key_is_optional() -> None:
         ('[store]\nurl = "mysql+pymysql://a@b/c"', "database", "mysql+pymysql://a@b/c"),
         ('[store]\nurl_file = "url"', "store_url_file", Path("/srv/site/url")),
         ("[worker]\ncount = 1", "worker_count", 1),
+        ("[store]\nretention = 60", "retention", 60.0),
+        ("[store]\ndead_letter_retention = 0.5", "dead_letter_retention", 0.5),
         ("[worker]\nslots = 1000", "worker_slots", 1000),
         ("[worker]\nttr = 3", "worker_ttr", 3),
         ("[backend]\nthreads = 7", "backend_threads", 7),

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from taskbus.core import settle as settling
+from taskbus.core.retention import STANDARD_RETENTION
 from taskbus.core.settle import settle
 from taskbus.handler.perform import Outcome
 from taskbus.model.job import Job, State
@@ -22,7 +23,12 @@ def test_success() -> None:
     change = succeeded(job, '{"args":[7],"kwargs":{}}', 2000.0)
     assert change.result == '{"args":[7],"kwargs":{}}'
     assert change.after == job._replace(
-        state=State.SUCCEEDED, seq=job.seq + 1, finished=2000.0, worker=None, lease=None
+        state=State.SUCCEEDED,
+        seq=job.seq + 1,
+        finished=2000.0,
+        worker=None,
+        lease=None,
+        expires=2000.0 + STANDARD_RETENTION.succeeded,
     )
     assert json.loads(change.events[0].data)["actor"] == job.worker
 

@@ -172,6 +172,10 @@ MIGRATIONS = {
         "ALTER TABLE job ADD COLUMN lane VARCHAR(255)",
         "ALTER TABLE job ADD COLUMN turn DOUBLE",
         "ALTER TABLE job ADD COLUMN expires DOUBLE",
+        # As the settings have it where they say nothing.
+        "UPDATE job SET expires = finished + 604800 WHERE state = 'succeeded'",
+        "UPDATE job SET expires = finished + 2592000"
+        " WHERE state IN ('failed', 'dead', 'cancelled')",
         "CREATE INDEX job_state ON job (state, id)",
         "CREATE INDEX job_uri ON job (uri, id)",
         "CREATE INDEX job_lane ON job (lane, id) WHERE lane IS NOT NULL",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from taskbus.core.cancel import cancelled
+from taskbus.core.retention import STANDARD_RETENTION, Retention
 from taskbus.model.job import Placement, State, move
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
@@ -27,8 +28,16 @@ class Chores:
     is fenced, so two of them do no harm.
     """
 
-    def __init__(self, store: Store, queue: Queue, clock: Clock, *others: Chore) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        clock: Clock,
+        *others: Chore,
+        retention: Retention = STANDARD_RETENTION,
+    ) -> None:
         """``others``: what else there is to do."""
+        self._retention = retention
         self._store = store
         self._queue = queue
         self._clock = clock
@@ -57,7 +66,7 @@ class Chores:
         now = self._clock()
         changes = [
             # Asked to end while it ran, and its worker heard of it too late.
-            cancelled(job, job.cancel, now) if job.cancel is not None
+            cancelled(job, job.cancel, now, self._retention) if job.cancel is not None
             else move(job, State.QUEUED, now, reason="due", actor="chores")
             for job in self._store.due(now, BITE)
         ]  # fmt: skip

@@ -7,6 +7,7 @@ put twice); only the store decides whether the job runs again.
 from typing import Any, NamedTuple
 
 from taskbus.core.cancel import cancelled
+from taskbus.core.retention import STANDARD_RETENTION, Retention, expiry
 from taskbus.handler.perform import failure_text
 from taskbus.model.errors import WorkerLost
 from taskbus.model.job import Change, Job, State, move
@@ -31,7 +32,11 @@ class Nothing(NamedTuple):
 
 
 def claim(
-    job: Job | None, liveness: Liveness, now: float, ttr: float
+    job: Job | None,
+    liveness: Liveness,
+    now: float,
+    ttr: float,
+    retention: Retention = STANDARD_RETENTION,
 ) -> list[Change] | Busy | Nothing:
     """The changes that take the job for one attempt, with a lease of ``ttr`` seconds from now where
     it has no time of its own.
@@ -48,7 +53,7 @@ def claim(
         return Nothing(job.state)
     if not is_lost(job, liveness, now):
         return Busy(_LOOK_AGAIN)
-    taken = take_over(job, now, "worker")
+    taken = take_over(job, now, "worker", retention)
     if taken.after.state is State.QUEUED:
         return [taken, _start(taken.after, liveness.identity(), now, ttr)]
     return [taken]
@@ -66,10 +71,12 @@ def is_lost(job: Job, liveness: Liveness, now: float) -> bool:
     return job.worker is not None and liveness.is_dead(job.worker)
 
 
-def take_over(job: Job, now: float, actor: str) -> Change:
+def take_over(
+    job: Job, now: float, actor: str, retention: Retention = STANDARD_RETENTION
+) -> Change:
     """The worker died with the job in hand: queued again, unless it has died too often."""
     if job.cancel is not None:
-        return cancelled(job, job.cancel, now)
+        return cancelled(job, job.cancel, now, retention)
     losses = job.losses + 1
     lost: dict[str, Any] = {"worker": None, "lease": None, "losses": losses}
     if losses < MOST_LOSSES:
@@ -80,7 +87,7 @@ def take_over(job: Job, now: float, actor: str) -> Change:
     )
     return move(
         job, State.DEAD, now, reason="worker lost too often", actor=actor,
-        finished=now, error=error, **lost,
+        finished=now, expires=expiry(job, State.DEAD, now, retention), error=error, **lost,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from taskbus.core.chores import BITE, Chore, place
 from taskbus.core.lease import is_lost, lease_seconds, take_over
+from taskbus.core.retention import STANDARD_RETENTION, Retention
 from taskbus.model.identity import new_job_id
 from taskbus.model.job import Job, Placement, State
 from taskbus.port.backlog import Backlog
@@ -36,6 +37,7 @@ class Recovery:
         liveness: Liveness,
         clock: Clock,
         ttr: float,
+        retention: Retention = STANDARD_RETENTION,
     ) -> None:
         """``ttr``: seconds within which a worker that lives renews a claim, where the job says
         nothing else.
@@ -46,6 +48,7 @@ class Recovery:
         self._liveness = liveness
         self._clock = clock
         self._ttr = ttr
+        self._retention = retention
         self._instance: str | None = None
         # While the queue is filled anew: the last job placed, and the first one not to be.
         self._filling: tuple[str, str] | None = None
@@ -110,7 +113,7 @@ class Recovery:
         }
         due = [job for job, since in lost.items() if now >= since + self._patience(job)]
         self._lost = {job: since for job, since in lost.items() if job not in due}
-        changes = [take_over(job, now, "chores") for job in due]
+        changes = [take_over(job, now, "chores", self._retention) for job in due]
         if changes:
             done = self._store.advance(changes)
             after = [change.after for change, ok in zip(changes, done, strict=True) if ok]

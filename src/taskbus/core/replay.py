@@ -20,7 +20,8 @@ def replay(
         job, State.QUEUED, now, reason="replayed", actor=actor,
         args=job.args if args is None else args,
         kwargs=job.kwargs if kwargs is None else kwargs,
-        due=now, started=None, finished=None, failures=0, losses=0, error=None, cancel=None,
+        due=now, started=None, finished=None, expires=None,
+        failures=0, losses=0, error=None, cancel=None,
     )  # fmt: skip
     unique = Policy.of(job.policy).unique
     return change._replace(keys=(unique_key(change.after, unique),)) if unique else change

@@ -1,6 +1,7 @@
 """How an attempt's end becomes the job's next state."""
 
 from taskbus.core.cancel import cancelled
+from taskbus.core.retention import STANDARD_RETENTION, Retention, expiry
 from taskbus.core.retry import backoff, is_worth
 from taskbus.handler.perform import Outcome
 from taskbus.model.job import Change, Job, State, move
@@ -8,7 +9,9 @@ from taskbus.model.json import load
 from taskbus.model.policy import Policy
 
 
-def settle(job: Job, outcome: Outcome, now: float) -> Change:
+def settle(
+    job: Job, outcome: Outcome, now: float, retention: Retention = STANDARD_RETENTION
+) -> Change:
     """The change that ends the attempt: succeeded, cancelled, retrying with a due time, failed.
 
     A task that was asked to end and succeeded nevertheless has succeeded.
@@ -18,10 +21,11 @@ def settle(job: Job, outcome: Outcome, now: float) -> Change:
     if outcome.ok:
         return move(
             job, State.SUCCEEDED, now, reason="returned", actor=actor,
-            finished=now, error=None, result=outcome.body, **ended,
+            finished=now, expires=expiry(job, State.SUCCEEDED, now, retention),
+            error=None, result=outcome.body, **ended,
         )  # fmt: skip
     if job.cancel is not None:
-        return cancelled(job, job.cancel, now)
+        return cancelled(job, job.cancel, now, retention)
     told = load(outcome.body)
     data = {"error": told["error"], "message": told["message"]}
     failures = job.failures + 1
@@ -34,5 +38,6 @@ def settle(job: Job, outcome: Outcome, now: float) -> Change:
         )  # fmt: skip
     return move(
         job, State.FAILED, now, reason="failed", actor=actor,
-        data=data, finished=now, failures=failures, error=outcome.body, **ended,
+        data=data, finished=now, expires=expiry(job, State.FAILED, now, retention),
+        failures=failures, error=outcome.body, **ended,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThread
 from taskbus.core.chores import Chores
 from taskbus.core.intake import prepare
 from taskbus.core.relay import Relay
+from taskbus.core.retention import Retention
 from taskbus.edge.batch import Batch
 from taskbus.edge.calls import Calls
 from taskbus.edge.remedies import Remedies
@@ -73,6 +74,7 @@ class Control:
         bell: Bell,
         clock: Clock,
         notify_topic: str,
+        retention: Retention,
         on_serving: Callable[[int], None],
     ) -> None:
         self.calls = Calls(reactor)
@@ -82,7 +84,7 @@ class Control:
         self._queue = queue
         self._batch = batch
         self._clock = clock
-        self._remedies = Remedies(store, keys, queue, bell, clock)
+        self._remedies = Remedies(store, keys, queue, bell, clock, retention)
         self._on_serving = on_serving
         self._watchers = Watchers()
         self._waits: set[Deferred[None]] = set()

@@ -9,6 +9,7 @@ from twisted.internet.threads import deferToThread
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
 from taskbus.core.replay import replay
+from taskbus.core.retention import Retention
 from taskbus.edge.request import (
     chosen_job,
     chosen_states,
@@ -42,12 +43,21 @@ class _Chosen(NamedTuple):
 class Remedies:
     """The procedures, for ``taskbus.edge.control``."""
 
-    def __init__(self, store: Store, keys: Keys, queue: Queue, bell: Bell, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        queue: Queue,
+        bell: Bell,
+        clock: Clock,
+        retention: Retention,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._queue = queue
         self._bell = bell
         self._clock = clock
+        self._retention = retention
 
     def endpoints(self) -> dict[str, Callable[..., Any]]:
         """By URI."""
@@ -64,7 +74,8 @@ class Remedies:
         who = _actor(details)
 
         def end() -> str:
-            state = cancel(self._store, self._clock, existing(self._store, job), who)
+            found = existing(self._store, job)
+            state = cancel(self._store, self._clock, found, who, self._retention)
             self._bell.ring()
             return state.value
 

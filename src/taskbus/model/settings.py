@@ -8,6 +8,7 @@ from typing import Any
 
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.located import LocatedToml
+from taskbus.model.options import check_retention
 from taskbus.model.uri import check_uri
 
 PROGRAMS = ("beanstalkd", "router", "control", "backend", "worker")
@@ -28,6 +29,8 @@ class Settings:
     tasks: Path = Path("workers")
     store_url: str = ""
     store_url_file: Path | None = None
+    retention: float = 7 * 86400.0
+    dead_letter_retention: float = 30 * 86400.0
     worker_count: int = field(default_factory=lambda: max(2, os.cpu_count() or 1))
     worker_slots: int = 2
     worker_ttr: int = 60
@@ -183,7 +186,12 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
         "tasks": ("tasks", _path),
     },
     "http": {"host": ("http_host", _text), "port": ("http_port", _whole(1, 65535))},
-    "store": {"url": ("store_url", _text), "url_file": ("store_url_file", _path)},
+    "store": {
+        "url": ("store_url", _text),
+        "url_file": ("store_url_file", _path),
+        "retention": ("retention", check_retention),
+        "dead_letter_retention": ("dead_letter_retention", check_retention),
+    },
     "worker": {
         "count": ("worker_count", _whole(1, 1000)),
         "slots": ("worker_slots", _whole(1, 1000)),

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from taskbus.core.lease import Busy, Nothing, claim, lease_seconds
+from taskbus.core.retention import STANDARD_RETENTION, Retention
 from taskbus.core.settle import settle
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.apimap import ApiMap
@@ -73,6 +74,7 @@ class Worker:
         task_path: Sequence[str],
         ttr: float,
         on_ready: Callable[[], None],
+        retention: Retention = STANDARD_RETENTION,
     ) -> None:
         """``queues``: a connection for each job that may run at a time; ``load_map`` reads the API
         map anew; ``ttr``: seconds a claim lasts without a sign of life; ``on_ready`` is called
@@ -87,6 +89,7 @@ class Worker:
         self._task_path = task_path
         self._ttr = ttr
         self._on_ready = on_ready
+        self._retention = retention
         self._stopping = False
         self._stale = False
         self._is_cold = False
@@ -212,7 +215,8 @@ class Worker:
             self._committed(slot, last, done)
 
     def _claim(self, slot: _Slot, delivery: Delivery, now: float) -> list[Change]:
-        decision = claim(self._store.job(delivery.job), self._liveness, now, self._ttr)
+        job = self._store.job(delivery.job)
+        decision = claim(job, self._liveness, now, self._ttr, self._retention)
         if isinstance(decision, Busy):
             self._say(slot, lambda: slot.queue.release(delivery, decision.delay))
         elif isinstance(decision, Nothing):
@@ -225,7 +229,8 @@ class Worker:
     def _settle(self, slot: _Slot, job: Job, outcome: Outcome, now: float) -> list[Change]:
         notes = slot.attempt.notes(final=True) if slot.attempt else []
         changes = [note(job, now, notes)] if notes else []
-        return [*changes, settle(changes[-1].after if changes else job, outcome, now)]
+        last = changes[-1].after if changes else job
+        return [*changes, settle(last, outcome, now, self._retention)]
 
     def _committed(self, slot: _Slot, job: Job, done: bool) -> None:
         """The slot's part of the commit is in the store, or was refused."""

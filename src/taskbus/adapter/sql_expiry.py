@@ -1,0 +1,37 @@
+"""The expiry of an SqlStore's jobs."""
+
+import sqlalchemy as sa
+
+from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_schema import job, link
+from taskbus.model.job import State
+
+_after = job.alias("after")
+_IS_AWAITED = (
+    sa.select(link.c.after)
+    .where(
+        link.c.before == job.c.id,
+        link.c.after == _after.c.id,
+        _after.c.state == State.WAITING,
+    )
+    .exists()
+)
+# Of what has not ended, expires is null.
+_EXPIRED = (
+    sa.select(job.c.id)
+    .where(job.c.expires <= sa.bindparam("now"), sa.not_(_IS_AWAITED))
+    .order_by(job.c.expires)
+    .limit(sa.bindparam("most"))
+)
+
+
+class SqlExpiry:
+    """Expiry; see ``taskbus.port.expiry``."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    def expired(self, now: float, limit: int) -> list[str]:
+        """See Expiry."""
+        with self._store._read() as db:
+            return list(db.execute(_EXPIRED, {"now": now, "most": limit}).scalars())
