@@ -9,7 +9,6 @@ import pytest
 from taskbus.adapter.memory import MemoryStore
 from taskbus.adapter.memory_keys import MemoryKeys
 from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_keys import SqlKeys
 from taskbus.core.cancel import cancelled
 from taskbus.core.replay import replay
 from taskbus.model.errors import KeyTaken
@@ -17,9 +16,9 @@ from taskbus.model.job import Job, Key, State
 from taskbus.model.policy import Policy
 from taskbus.port.keys import Keys
 from taskbus.port.store import Store
-from taskbus.wire import open_store
+from taskbus.wire import make_keys, open_store
 from tests.support.processes import PATIENCE
-from tests.support.store_user import in_processes
+from tests.support.store_user import in_processes, submit_the_same
 from tests.support.values import a_job, added, applied, failed, start, submission, succeeded
 
 UNIQUE = Policy(unique=True).text
@@ -30,7 +29,7 @@ def keys(store: Store) -> Keys:
     if isinstance(store, MemoryStore):
         return MemoryKeys(store)
     assert isinstance(store, SqlStore)
-    return SqlKeys(store)
+    return make_keys(store)
 
 
 def with_key(store: Store, name: str, until: float | None = None, **fields: object) -> Job:
@@ -139,8 +138,10 @@ def test_a_replayed_job_takes_its_key_again(store: Store, keys: Keys) -> None:
     applied(store, change)
     assert keys.holders([key.name], 1e12) == {key.name: key}
     assert store.advance([change]) == [False]
-    applied(store, cancelled(change.after, "ann", 1004.0))
+    ended = applied(store, cancelled(change.after, "ann", 1004.0))
     assert keys.holders([key.name], 0.0) == {}
+    # Where nothing is tied to it any more, too.
+    assert replay(ended._replace(tied=0), "ann", 1005.0).after.tied == 1
 
 
 def test_a_job_is_not_replayed_while_another_one_has_its_key(store: Store, keys: Keys) -> None:
@@ -186,8 +187,17 @@ def test_threads_do_not_get_the_same_key(store: Store, keys: Keys) -> None:
 
 
 def test_processes_that_submit_the_same_get_the_same_jobs(shared_url: str) -> None:
-    first, *others = in_processes(6, "submit_the_same", shared_url)
-    assert len(set(first)) == 100
-    assert all(other == first for other in others)
     with closing(open_store(shared_url)) as store:
+        first, *others = in_processes(6, "submit_the_same", shared_url)
+        assert len(set(first)) == 100
+        assert all(other == first for other in others)
         assert dict(store.counts()) == {State.QUEUED: 100}
+
+
+def test_processes_take_keys_whose_time_is_over_once(shared_url: str) -> None:
+    with closing(open_store(shared_url)) as store:
+        submit_the_same(store, lambda: 1000.0)
+        first, *others = in_processes(6, "submit_the_same", shared_url)
+        assert all(other == first for other in others)
+        # The unique ones still wait.
+        assert dict(store.counts()) == {State.QUEUED: 150}

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_keys import SqlKeys
 from taskbus.core.intake import Intake, prepare
 from taskbus.core.lease import claim
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import StoreUnavailable
 from taskbus.model.job import State
+from taskbus.port.clock import Clock
 from taskbus.port.store import Store
-from taskbus.wire import open_store
+from taskbus.wire import make_keys, open_store
 from tests.support.processes import line, python, say
 from tests.support.values import added, applied, running, start, succeeded
 
@@ -91,14 +91,14 @@ class _Silence:
         pass
 
 
-def submit_the_same(store: SqlStore) -> None:
+def submit_the_same(store: SqlStore, clock: Clock = time.time) -> None:
     """Submit 100 jobs with keys, one after the other, and write their ids."""
     api = ApiMap([Entry("com.x.y", "python", "a:b")])
-    intake = Intake(store, SqlKeys(store), MemoryQueue(MemoryBroker()), _Silence())
+    intake = Intake(store, make_keys(store), MemoryQueue(MemoryBroker()), _Silence())
     for nth in range(50):
         for key in ({"idempotency_key": f"key {nth}"}, {"unique": f"name {nth}"}):
             request = {"uri": "com.x.y", "args": [nth], **key}
-            for answer in intake.accept([[prepare(api, time.time, request, {})]]):
+            for answer in intake.accept([[prepare(api, clock, request, {})]]):
                 assert isinstance(answer, list)
                 print(*answer)
 

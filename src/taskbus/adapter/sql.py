@@ -157,7 +157,10 @@ class SqlStore(SqlDatabase):
         self._insert_link = hot(sa.insert(link), Link._fields)
         self._insert_tag = hot(sa.insert(tag), ("tag", "job"))
         self._key_until = hot(sa.select(key.c.until).where(key.c.name == _KEY))
-        self._delete_key = hot(sa.delete(key).where(key.c.name == _KEY))
+        # Another one may have forgotten it, and taken it, since it was read.
+        self._expire_key = hot(
+            sa.delete(key).where(key.c.name == _KEY, key.c.until <= sa.bindparam("now"))
+        )
         self._release_keys = hot(sa.delete(key).where(key.c.job == _KEY, key.c.until.is_(None)))
 
     def _create(self, db: sa.Connection) -> None:
@@ -217,7 +220,7 @@ class SqlStore(SqlDatabase):
         try:
             self._insert_key.run_each(cursor, keys)
         except self._driver.IntegrityError as error:
-            # Where writers do not wait for each other, another one may have been faster.
+            # A server lets several write at a time: another one was about to take it.
             raise KeyTaken(keys[0].name) from error
 
     def _taken(self, cursor: Any, keys: Sequence[Key], now: float) -> str:
@@ -228,7 +231,7 @@ class SqlStore(SqlDatabase):
                 continue
             if held[0] is None or held[0] > now:
                 return one.name
-            self._delete_key.run(cursor, key=one.name)
+            self._expire_key.run(cursor, key=one.name, now=now)
         return ""
 
     def placed(self, jobs: Sequence[str]) -> None:

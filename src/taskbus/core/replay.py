@@ -16,12 +16,12 @@ def replay(
     """
     if job.state not in REPLAYABLE:
         raise NotReplayable(job.id, job.state)
+    unique = Policy.of(job.policy).unique
     change = move(
         job, State.QUEUED, now, reason="replayed", actor=actor,
         args=job.args if args is None else args,
         kwargs=job.kwargs if kwargs is None else kwargs,
         due=now, started=None, finished=None, expires=None,
-        failures=0, losses=0, error=None, cancel=None,
+        failures=0, losses=0, error=None, cancel=None, tied=1 if unique else job.tied,
     )  # fmt: skip
-    unique = Policy.of(job.policy).unique
     return change._replace(keys=(unique_key(change.after, unique),)) if unique else change
