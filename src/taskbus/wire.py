@@ -222,7 +222,7 @@ def run_control(settings: Settings) -> None:
         retention,
     )  # fmt: skip
     others = (*recovery.chores(), *forgetting(store, keys, make_expiry(store), time.time))
-    run_chores(Chores(store, queue, time.time, *others, retention=retention))
+    run_chores(Chores(store, queue, time.time, *others))
 
     _serve(settings, "control", control, presence.drop, _GRACE_SECONDS)
 

@@ -287,11 +287,23 @@ def test_a_running_attempt_can_be_asked_to_end(store: Store) -> None:
 
 
 def test_who_asks_writes_nothing_that_the_worker_does_not_expect(store: Store) -> None:
+    job = running(store)
+    store.ask_to_end(job, "ann")
+    noted = note(job, 1002.0, [("output", {"text": "a"})])
+    over = applied(store, failed(applied(store, noted)))
+    assert store.job(job.id) == over._replace(cancel="ann")
+
+
+def test_what_was_asked_to_end_is_not_tried_again(store: Store) -> None:
+    """The worker did not hear of it before it settled."""
     job = running(store, retries=1)
     store.ask_to_end(job, "ann")
-    [noted] = [note(job, 1002.0, [("output", {"text": "a"})])]
-    waiting = applied(store, failed(applied(store, noted)))
-    assert store.job(job.id) == waiting._replace(cancel="ann")
+    retried = failed(job)
+    assert retried.after.state is State.RETRYING
+    assert store.advance([retried]) == [False]
+    assert store.job(job.id) == job._replace(cancel="ann")
+    assert [event.kind for event in store.events(job.id)] == ["queued", "running"]
+    assert applied(store, failed(job._replace(cancel="ann"))).state is State.CANCELLED
 
 
 def test_only_the_running_attempt_can_be_asked_to_end(store: Store) -> None:

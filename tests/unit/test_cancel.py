@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
+from taskbus.adapter.memory import MemoryStore
 from taskbus.core.cancel import cancel
-from taskbus.core.chores import Chores
 from taskbus.core.replay import replay
 from taskbus.model.errors import JobEnded, NotReplayable
 from taskbus.model.job import REPLAYABLE, Job, State
@@ -73,19 +72,6 @@ def test_a_job_that_moves_on_meanwhile_is_looked_at_again(store: MemoryStore) ->
     applied(store, succeeded(other))
     with pytest.raises(JobEnded):
         cancel(store, now, other, "ann")
-
-
-def test_a_wish_that_came_too_late_is_kept_at_the_next_step(store: MemoryStore) -> None:
-    """The attempt failed, and will be tried again, before its worker heard of the wish."""
-    job = running(store, retries=1)
-    assert store.ask_to_end(job, "ann")
-    waiting = applied(store, failed(job))
-    assert waiting.state is State.RETRYING
-    queue = MemoryQueue(MemoryBroker())
-    Chores(store, queue, lambda: waiting.due).run()
-    assert existing(store, job.id).state is State.CANCELLED
-    assert queue.stats().ready == 0
-    queue.close()
 
 
 def ended(state: State, **fields: Any) -> Job:

@@ -90,7 +90,7 @@ def test_the_chores_forget() -> None:
     store, queue, now = MemoryStore(), MemoryQueue(MemoryBroker()), 1000.0
     keys = MemoryKeys(store)
     more = forgetting(store, keys, MemoryExpiry(store), lambda: now)
-    chores = Chores(store, queue, lambda: now, *more, retention=RETENTION)
+    chores = Chores(store, queue, lambda: now, *more)
     jobs = [a_job() for _ in range(1200)]
     store.add([submission(jobs[0], [Key("key", jobs[0].id, 1050.0)])])
     add(store, *jobs[1:])
@@ -109,15 +109,4 @@ def test_the_chores_forget() -> None:
     now = 1220.0
     assert [chores.run() > 0 for _ in range(3)] == [False, False, True]
     assert store.jobs() == []
-    queue.close()
-
-
-def test_a_due_job_that_somebody_cancelled_expires_as_the_settings_say() -> None:
-    store, queue = MemoryStore(), MemoryQueue(MemoryBroker())
-    job = a_job(state=State.RETRYING, due=1000.0, cancel="ann")
-    add(store, job)
-    Chores(store, queue, lambda: 1000.0, retention=RETENTION).run()
-    found = store.job(job.id)
-    assert found is not None
-    assert (found.state, found.expires) == (State.CANCELLED, 1200.0)
     queue.close()

@@ -445,7 +445,9 @@ def test_more_children_than_one_packet_tells_of() -> None:
     spares.close()
 
 
-def test_a_spare_that_died_unnoticed_runs_nothing(own: Spares) -> None:
+def test_a_spare_that_died_unnoticed_runs_nothing() -> None:
+    # One at a time: others of its batch have its end of the socket until they get to close it.
+    own = Spares(HANDLERS, PATH, 1)
     child = take(own)
     with Watch(child.pid) as dead:
         os.kill(child.pid, signal.SIGKILL)
@@ -458,6 +460,7 @@ def test_a_spare_that_died_unnoticed_runs_nothing(own: Spares) -> None:
         Attempt(job, job.uri, child, own, 0.0, 20.0)
     child.close()
     assert result(own, "add", 1) == [11]
+    own.close()
 
 
 def test_a_killed_forker_is_noticed_and_takes_its_children_along(own: Spares) -> None:
@@ -472,12 +475,22 @@ def test_a_killed_forker_is_noticed_and_takes_its_children_along(own: Spares) ->
             hear_for_ever(own)
         assert child.ended()
         assert all(one.ended() for one in idle)
-        attempt.abandoned()
+        attempt.abandoned(0.0)
         assert grandchild.ended()
     assert failure(attempt)["error"] == "taskbus.error.killed"
     for use in (attempt.kill, lambda: attempt.enforce(TIMEOUT)):
         with pytest.raises(ForkerGone):
             use()
+    attempt.child.close()
+
+
+def test_what_a_child_reported_before_its_forker_died_counts(own: Spares) -> None:
+    attempt = begin(own, "add", 1)
+    assert wait_readable([attempt.child.sock.fileno()], PATIENCE)
+    os.kill(own._process.pid, signal.SIGKILL)
+    attempt.abandoned(0.0)
+    assert attempt.outcome is not None
+    assert attempt.outcome.ok
     attempt.child.close()
 
 

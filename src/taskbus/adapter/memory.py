@@ -92,6 +92,8 @@ class MemoryStore:
             after = now._replace(seq=after.seq)
         elif before.state in FINAL:
             self._results.pop(after.id, None)
+        elif after.state is State.RETRYING and now.cancel is not None:
+            return False
         else:
             after = after._replace(cancel=now.cancel)
         self._jobs[after.id] = after

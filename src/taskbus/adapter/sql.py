@@ -62,6 +62,8 @@ _ADVANCE = (
     .where(job.c.id == _KEY, job.c.seq == sa.bindparam("before"))
     .values({name: sa.bindparam(name) for name in _CHANGING})
 )
+# Who asks an attempt to end does not wait for the next one.
+_RETRY = _ADVANCE.where(job.c.cancel.is_(None))
 _NOTE = (
     sa.update(job)
     .where(job.c.id == _KEY, job.c.seq == sa.bindparam("before"))
@@ -145,7 +147,7 @@ class SqlStore(SqlDatabase):
         self._prepare_journal()
         self._get, self._advance, self._note = hot(_GET), hot(_ADVANCE), hot(_NOTE)
         self._journal, self._replay = hot(_JOURNAL), hot(_REPLAY)
-        self._locked_event = hot(_LOCKED_EVENT)
+        self._retry, self._locked_event = hot(_RETRY), hot(_LOCKED_EVENT)
         self._insert_job = hot(sa.insert(job), Job._fields)
         self._insert_result = hot(sa.insert(result), ("job", "body"))
         self._delete_result = hot(sa.delete(result).where(result.c.job == _KEY))
@@ -275,7 +277,8 @@ class SqlStore(SqlDatabase):
             self._note.run(cursor, key=before.id, before=before.seq, seq=after.seq)
         else:
             changed = {name: getattr(after, name) for name in _CHANGING}
-            self._advance.run(cursor, key=before.id, before=before.seq, **changed)
+            advance = self._retry if after.state is State.RETRYING else self._advance
+            advance.run(cursor, key=before.id, before=before.seq, **changed)
         if cursor.rowcount != 1:
             return False
         if before.state in FINAL:

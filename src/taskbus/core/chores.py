@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from taskbus.core.cancel import cancelled
-from taskbus.core.retention import STANDARD_RETENTION, Retention
 from taskbus.model.job import Placement, State, move
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
@@ -28,16 +26,8 @@ class Chores:
     is fenced, so two of them do no harm.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        queue: Queue,
-        clock: Clock,
-        *others: Chore,
-        retention: Retention = STANDARD_RETENTION,
-    ) -> None:
+    def __init__(self, store: Store, queue: Queue, clock: Clock, *others: Chore) -> None:
         """``others``: what else there is to do."""
-        self._retention = retention
         self._store = store
         self._queue = queue
         self._clock = clock
@@ -65,19 +55,13 @@ class Chores:
         """Scheduled and retrying jobs whose time has come."""
         now = self._clock()
         changes = [
-            # Asked to end while it ran, and its worker heard of it too late.
-            cancelled(job, job.cancel, now, self._retention) if job.cancel is not None
-            else move(job, State.QUEUED, now, reason="due", actor="chores")
+            move(job, State.QUEUED, now, reason="due", actor="chores")
             for job in self._store.due(now, BITE)
-        ]  # fmt: skip
+        ]
         if changes:
             done = self._store.advance(changes)
             after = [change.after for change, ok in zip(changes, done, strict=True) if ok]
-            place(
-                self._store,
-                self._queue,
-                [job.placement for job in after if job.state is State.QUEUED],
-            )
+            place(self._store, self._queue, [job.placement for job in after])
         return len(changes)
 
     def queue_forgotten(self) -> int:

@@ -34,8 +34,10 @@ class Store(Protocol):
         """Apply each change whose job still is at ``before.seq``; says which were applied.
 
         A change that follows another of the same job in the same call is applied after it, and
-        refused with it; so is one whose ``keys`` are held. ``cancel``, ``args`` and ``kwargs`` are
-        written by a replay alone. Not ``durable``: a power failure, not a crash, may undo it.
+        refused with it; so is one whose ``keys`` are held. A step to RETRYING is refused where
+        somebody has asked the attempt to end: it has to be cancelled instead. ``cancel``, ``args``
+        and ``kwargs`` are written by a replay alone. Not ``durable``: a power failure, not a crash,
+        may undo it.
         """
 
     def renew(self, job: Job, lease: float) -> bool:

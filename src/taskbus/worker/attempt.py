@@ -53,6 +53,7 @@ class Attempt:
         self._progress: str | None = None
         self._warnings = 0
         self._unsaved: list[Note] = []
+        self._told: tuple[int, str | None] = (0, None)
         self._ending = ""
         self._limits = Limits.of(job, child.pid)
         self._look_at = now + LOOK_SECONDS if self._limits else math.inf
@@ -119,6 +120,11 @@ class Attempt:
         """The claim was renewed."""
         self.keep_at = now + self._keep_every
 
+    def rest(self, now: float) -> None:
+        """The store is away: the claim is renewed later, and words wait for the next ones."""
+        self.kept(now)
+        self._flush_at = None
+
     def flush(self, now: float) -> list[Note]:
         """The notes whose time has come to be stored."""
         if self._flush_at is None or now < self._flush_at:
@@ -129,33 +135,42 @@ class Attempt:
         """What was said and is not stored yet; the same again until ``saved``."""
         self._flush_at = None
         self._unsaved += [("output", data) for data in self._output.take(final)]
+        self._told = len(self._unsaved), self._progress
         # Only the newest progress, also where the store has been away for long.
         progress = [] if self._progress is None else [("progress", load(self._progress))]
         return self._unsaved + progress
 
     def saved(self) -> None:
-        """The notes are in the store."""
-        self._unsaved = []
-        self._progress = None
+        """What ``notes`` has returned last is in the store."""
+        count, progress = self._told
+        del self._unsaved[:count]
+        if self._progress == progress:
+            self._progress = None
 
     def exited(self, status: int, now: float) -> None:
         """The child is gone: read what it had still written, and judge."""
-        while self.read(self.child.sock.fileno(), now):
-            pass
-        self._drain(now)
+        self._hear_out(now)
         if self.outcome is None:
-            self.outcome = self._reported or Outcome(False, failure_text(self._judge(status)))
+            self.outcome = Outcome(False, failure_text(self._judge(status)))
 
-    def abandoned(self) -> None:
+    def abandoned(self, now: float) -> None:
         """The forker is gone, and with it the child's exit status."""
         self.spares.abandon(self.child)
-        self.outcome = self._reported or Outcome(
+        self._hear_out(now)
+        self.outcome = self.outcome or Outcome(
             False, failure_text(TaskKilled("the process that forks the tasks was killed"))
         )
 
     def kill(self) -> None:
         """Nobody wants the outcome any more."""
         self.spares.kill(self.child, signal.SIGKILL)
+
+    def _hear_out(self, now: float) -> None:
+        """The child is dead: read what it had still said."""
+        while self.read(self.child.sock.fileno(), now):
+            pass
+        self._drain(now)
+        self.outcome = self.outcome or self._reported
 
     def _drain(self, now: float) -> None:
         """Read what the child, which writes no more, has left in its pipes: they hold no more than

@@ -46,6 +46,8 @@ class _Slot:
         self.job: Job | None = None
         self.attempt: Attempt | None = None
         self.outcome: Outcome | None = None
+        # The job after a step of which the store did not say that it was taken.
+        self.doubt: Job | None = None
         self.rest_until = 0.0
         self.pause = _FIRST_PAUSE
 
@@ -53,11 +55,16 @@ class _Slot:
     def idle(self) -> bool:
         return self.delivery is None
 
+    @property
+    def waiting(self) -> Job | None:
+        """The claimed job, while no child has it."""
+        return self.job if self.attempt is None and self.outcome is None else None
+
     def clear(self) -> None:
         """Ready for the next job."""
         if self.attempt is not None:
             self.attempt.child.close()
-        self.delivery = self.job = self.attempt = self.outcome = None
+        self.delivery = self.job = self.attempt = self.outcome = self.doubt = None
 
 
 class Worker:
@@ -159,8 +166,9 @@ class Worker:
                 wake = min(wake, slot.attempt.wake, max(now, self._look_at))
                 for fd in slot.attempt.open:
                     readers[fd] = partial(slot.attempt.read, fd, now)
-            elif slot.attempt is None and slot.outcome is None and slot.job is not None:
-                continue  # Waits for a spare child, which the forker announces.
+            elif slot.waiting is not None:
+                # For a spare child, which the forker announces.
+                wake = min(wake, max(self._renew_at(slot.waiting), self._store_rest_until))
             else:
                 wake = min(wake, max(now, self._store_rest_until))
         for fd in wait_readable(readers, max(0.0, wake - now)):
@@ -182,37 +190,47 @@ class Worker:
                 self._store_rest_until = now + self._store_pause
                 self._store_pause = min(_LONGEST_PAUSE, self._store_pause * 2)
         for slot in self._slots:
-            if slot.job is not None and slot.attempt is None and slot.outcome is None:
-                self._start(slot, slot.job, now)
+            if slot.waiting is not None:
+                self._start(slot, slot.waiting, now)
 
     def _commit(self, now: float) -> None:
         """Settle what ended and claim what was delivered, in one commit."""
-        changes: list[Change] = []
-        waiting: list[tuple[_Slot, int]] = []
-        settling = False
-        for slot in self._slots:
-            if slot.delivery is None:
-                continue
-            if slot.job is None:
-                step = self._claim(slot, slot.delivery, now)
-            elif outcome := slot.outcome or (slot.attempt and slot.attempt.outcome):
-                step = self._settle(slot, slot.job, outcome, now)
-                settling = True
-            else:
-                continue
-            if step:
-                waiting.append((slot, len(step)))
-                changes += step
-        if not changes:
+        steps = [(slot, step) for slot in self._slots if (step := self._step(slot, now))]
+        if not steps:
             return
-        applied = iter(self._store.advance(changes, durable=settling))
+        ends = any(slot.job is not None for slot, _ in steps)
+        try:
+            applied = iter(
+                self._store.advance([change for _, step in steps for change in step], durable=ends)
+            )
+        except StoreUnavailable:
+            # They may have been taken all the same.
+            for slot, step in steps:
+                slot.doubt = step[-1].after
+            raise
         self._bell.ring()
-        after = iter(changes)
-        for slot, count in waiting:
+        for slot, step in steps:
             # A list: all() alone would stop at the first refusal and leave the rest unread.
-            done = all([next(applied) for _ in range(count)])  # noqa: C419
-            last = [next(after) for _ in range(count)][-1].after
-            self._committed(slot, last, done)
+            done = all([next(applied) for _ in step])  # noqa: C419
+            if done:
+                self._committed(slot, step[-1].after)
+            elif slot.job is not None:
+                slot.doubt = step[-1].after
+            # Else a claim: decided anew in the next turn, as the job has changed meanwhile.
+
+    def _step(self, slot: _Slot, now: float) -> list[Change]:
+        """What is to be stored of the slot's job now."""
+        if slot.doubt is not None:
+            self._resolve(slot, slot.doubt)
+        if slot.delivery is None:
+            return []
+        if slot.job is None:
+            return self._claim(slot, slot.delivery, now)
+        if outcome := slot.outcome or (slot.attempt and slot.attempt.outcome):
+            return self._settle(slot, slot.job, outcome, now)
+        if slot.attempt is None and now >= self._renew_at(slot.job):
+            self._renew(slot, slot.job, now)
+        return []
 
     def _claim(self, slot: _Slot, delivery: Delivery, now: float) -> list[Change]:
         job = self._store.job(delivery.job)
@@ -232,32 +250,81 @@ class Worker:
         last = changes[-1].after if changes else job
         return [*changes, settle(last, outcome, now, self._retention)]
 
-    def _committed(self, slot: _Slot, job: Job, done: bool) -> None:
-        """The slot's part of the commit is in the store, or was refused."""
+    def _committed(self, slot: _Slot, job: Job) -> None:
+        """The slot's part of the commit is in the store."""
         if job.state is State.RUNNING:
-            # A refused claim is decided anew in the next turn: the job has changed meanwhile.
-            if done:
-                slot.job = job
-                if self._left is not None:
-                    self._left -= 1
+            slot.job = job
+            if self._left is not None:
+                self._left -= 1
             return
-        delivery = slot.delivery
-        if done and delivery is not None:
+        if (delivery := slot.delivery) is not None:
             self._say(slot, lambda: slot.queue.delete(delivery))
+        slot.clear()
+
+    def _resolve(self, slot: _Slot, doubt: Job) -> None:
+        """A step was refused, or the store did not say what became of it: look."""
+        found = self._store.job(doubt.id)
+        slot.doubt = None
+        if slot.job is None:
+            # Another slot may have been given the same job, and claimed it in the same commit.
+            if _is_claim(found, doubt) and not any(
+                other.job is not None and other.job.id == doubt.id for other in self._slots
+            ):
+                self._committed(slot, doubt)
+        elif found is not None and _is_claim(found, slot.job):
+            self._catch_up(slot, slot.job, found)
+        elif slot.attempt is not None and slot.attempt.outcome is None:
+            pass  # The claim is lost, as the next words or the next renewal will show.
+        elif found is not None and (found.seq, found.state) == (doubt.seq, doubt.state):
+            self._committed(slot, doubt)
         else:
-            # The entry in the queue is now another worker's hint: leave it alone.
-            log.warning("job %s: the claim was lost, this outcome is dropped", job.id)
+            self._drop(slot, doubt)
+
+    def _catch_up(self, slot: _Slot, job: Job, found: Job) -> None:
+        """The claim is ours, but the store may be further than we knew: what the child said last
+        is there already, or somebody wants the job to end.
+        """
+        slot.job = job._replace(seq=found.seq, cancel=found.cancel)
+        if slot.attempt is not None:
+            slot.attempt.job = slot.attempt.job._replace(seq=found.seq)
+            if found.seq != job.seq:
+                slot.attempt.saved()
+
+    def _renew_at(self, job: Job) -> float:
+        """When the lease of a job that has no child yet is to be renewed."""
+        if job.lease is None:
+            return 0.0
+        return job.lease - lease_seconds(job, self._ttr) + self._keep_every(job)
+
+    def _keep_every(self, job: Job) -> float:
+        """How often reservation and lease are renewed."""
+        return min(self._ttr, lease_seconds(job, self._ttr)) / 3
+
+    def _renew(self, slot: _Slot, job: Job, now: float) -> None:
+        if (delivery := slot.delivery) is not None:
+            self._say(slot, lambda: slot.queue.touch(delivery))
+        lease = now + lease_seconds(job, self._ttr)
+        if self._store.renew(job, lease):
+            slot.job = job._replace(lease=lease)
+        else:
+            self._drop(slot, job)
+
+    def _drop(self, slot: _Slot, job: Job) -> None:
+        """The entry in the queue is now another worker's hint: leave it alone."""
+        log.warning("job %s: the claim was lost, this outcome is dropped", job.id)
         slot.clear()
 
     def _start(self, slot: _Slot, job: Job, now: float) -> None:
         """Hand the job to a spare child, if one is ready."""
+        if job.lease is not None and job.lease <= now:
+            return  # It may be somebody else's by now: the store has to be asked first.
         try:
             pattern = self._api.entry(job.uri).pattern
         except TaskbusError as error:
             slot.outcome = Outcome(False, failure_text(error))
             return
         # The queue's own reservation lasts for the worker's time, and is kept together with it.
-        keep_every = min(self._ttr, lease_seconds(job, self._ttr)) / 3
+        keep_every = self._keep_every(job)
         try:
             while child := self._spares.take():
                 try:
@@ -276,21 +343,31 @@ class Worker:
             if unwanted_by is not None:
                 attempt.cancel(unwanted_by, now)
                 slot.job = attempt.job
+            if slot.doubt is not None:
+                self._resolve(slot, slot.doubt)
             if now >= attempt.keep_at:
                 self._keep(slot, attempt, now)
             elif notes := attempt.flush(now):
-                change = note(attempt.job, now, notes)
-                if all(self._store.advance([change], durable=False)):
-                    slot.job = attempt.job = change.after
-                    attempt.saved()
-                    self._bell.ring()
-                else:
-                    attempt.kill()
+                self._note(slot, attempt, note(attempt.job, now, notes))
         except ForkerGone as error:
             self._lose(attempt.spares, error)
         except StoreUnavailable as error:
             log.warning("job %s: %s", attempt.job.id, error)
-            attempt.kept(now)
+            attempt.rest(now)
+
+    def _note(self, slot: _Slot, attempt: Attempt, change: Change) -> None:
+        """Store what the child said."""
+        try:
+            done = all(self._store.advance([change], durable=False))
+        except StoreUnavailable:
+            slot.doubt = change.after
+            raise
+        if done:
+            slot.job = attempt.job = change.after
+            attempt.saved()
+            self._bell.ring()
+        else:
+            attempt.kill()
 
     def _asked_to_end(self, now: float) -> Mapping[str, str]:
         """Which jobs in hand somebody wants to end, and who."""
@@ -339,7 +416,7 @@ class Worker:
         log.error("%s", error)
         for slot in self._slots:
             if slot.attempt is not None and slot.attempt.spares is spares:
-                slot.attempt.abandoned()
+                slot.attempt.abandoned(self._clock())
         if spares is self._spares:
             self._stale = self._is_cold = True
         else:
@@ -394,6 +471,15 @@ class Worker:
 
     def _forget_wakeups(self) -> None:
         self._woken.recv(4096)
+
+
+def _is_claim(found: Job | None, job: Job) -> bool:
+    """Whether the attempt that the store tells of is this one."""
+    return (
+        found is not None
+        and found.state is State.RUNNING
+        and (found.attempt, found.worker) == (job.attempt, job.worker)
+    )
 
 
 class _Resting:

@@ -1,0 +1,209 @@
+"""What goes wrong between two lines of the worker's sentence."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from taskbus.adapter.memory import MemoryStore
+from taskbus.adapter.memory_backlog import MemoryBacklog
+from taskbus.adapter.memory_keys import MemoryKeys
+from taskbus.core.cancel import cancel
+from taskbus.core.chores import place
+from taskbus.model.job import Job, State
+from tests.support.toy_bus import TTR, URI, Bus, Toy, ToyWorker
+from tests.support.values import added, applied, start, succeeded
+
+
+class Site:
+    """A bus with one worker."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.begun: list[Toy] = []
+        bus.on_begin = self.begun.append
+
+    def submit(self, retries: int = 0) -> Job:
+        """A queued job."""
+        job = added(self.bus.store, uri=URI, retries=retries)
+        place(self.bus.store, self.bus.queue(), [job.placement])
+        return job
+
+    def work(self, worker: ToyWorker, until: Callable[[], object]) -> None:
+        """Until then."""
+        for _ in range(20):
+            if until():
+                return
+            self.bus.step(worker)
+            # What rests after a failure has rested enough.
+            self.bus.now += 0.2
+        raise AssertionError("it did not come so far")
+
+    def run(self, worker: ToyWorker, ok: bool = True) -> None:
+        """One job, to the end that the worker knows of."""
+        before = len(self.begun)
+        self.work(worker, lambda: len(self.begun) > before)
+        self.begun[-1].report(ok)
+        self.work(worker, lambda: all(slot.idle for slot in worker._slots))
+
+    def now(self, job: Job) -> Job:
+        found = self.bus.store.job(job.id)
+        assert found is not None
+        return found
+
+    def kinds(self, job: Job) -> list[str]:
+        return [event.kind for event in self.bus.store.events(job.id)]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    store = MemoryStore()
+    bus = Bus(store, MemoryKeys(store), MemoryBacklog(store))
+    with bus.stage():
+        yield Site(bus)
+
+
+@pytest.mark.parametrize("kind", ["refused", "unheard"])
+@pytest.mark.parametrize("commit", ["claim", "end"])
+def test_a_commit_of_which_the_store_said_nothing(site: Site, commit: str, kind: str) -> None:
+    worker = site.bus.hire(1)
+    job = site.submit()
+    site.bus.mishaps.arm(("claim", "end").index(commit), kind, "advance")
+    site.run(worker)
+    assert site.kinds(job) == ["queued", "running", "succeeded"]
+    assert site.now(job).losses == 0
+    assert len(site.begun) == 1
+    assert site.bus.broker.entries() == []
+
+
+@pytest.mark.parametrize("kind", ["refused", "unheard"])
+def test_words_of_which_the_store_said_nothing_are_stored_once(site: Site, kind: str) -> None:
+    worker = site.bus.hire(1)
+    job = site.submit()
+    site.work(worker, lambda: site.begun)
+    [toy] = site.begun
+    site.bus.mishaps.arm(0, kind, "advance")
+    for words in ("one", "two", "three"):
+        toy.say(words)
+        for _ in range(4):
+            site.bus.step(worker)
+            site.bus.now += 0.2
+    toy.report(ok=True)
+    site.work(worker, lambda: site.now(job).state is State.SUCCEEDED)
+    said = [json.loads(event.data) for event in site.bus.store.events(job.id)]
+    assert [one["text"] for one in said if "text" in one] in (
+        ["one", "two", "three"], ["onetwo", "three"],
+    )  # fmt: skip
+    assert site.now(job).attempt == 1
+
+
+def test_a_job_that_two_slots_were_given_is_run_once_whatever_the_store_says(site: Site) -> None:
+    worker = site.bus.hire(2)
+    job = site.submit()
+    site.bus.queue().put([job.placement])
+    site.bus.mishaps.arm(0, "unheard", "advance")
+    site.work(worker, lambda: site.begun)
+    for _ in range(5):
+        site.bus.step(worker)
+    assert len(site.begun) == 1
+    site.begun[0].report(ok=True)
+    site.work(worker, lambda: site.now(job).state is State.SUCCEEDED)
+    assert site.kinds(job) == ["queued", "running", "succeeded"]
+
+
+def test_a_job_cancelled_in_the_moment_in_which_it_fails_is_cancelled(site: Site) -> None:
+    worker = site.bus.hire(1)
+    job = site.submit(retries=5)
+    site.work(worker, lambda: site.begun)
+
+    def somebody_cancels() -> None:
+        assert cancel(site.bus.store, site.bus.clock, site.now(job), "ann") is State.RUNNING
+
+    site.bus.mishaps.arm(0, "meanwhile", "advance", somebody_cancels)
+    site.begun[0].report(ok=False)
+    site.work(worker, lambda: worker._slots[0].idle)
+    assert site.now(job).state is State.CANCELLED
+    assert site.bus.broker.entries() == []
+
+
+def test_a_job_cancelled_in_the_moment_in_which_it_succeeds_has_succeeded(site: Site) -> None:
+    worker = site.bus.hire(1)
+    job = site.submit()
+    site.work(worker, lambda: site.begun)
+    cancel(site.bus.store, site.bus.clock, site.now(job), "ann")
+    site.begun[0].report(ok=True)
+    site.work(worker, lambda: worker._slots[0].idle)
+    assert site.now(job).state is State.SUCCEEDED
+
+
+def waiting_for_a_child(site: Site) -> tuple[ToyWorker, Job]:
+    """A claimed job whose forker has no child for it."""
+    worker = site.bus.hire(1)
+    worker.spares()[0].is_dry = True
+    job = site.submit()
+    site.work(worker, lambda: site.now(job).state is State.RUNNING)
+    return worker, job
+
+
+def test_a_job_that_waits_for_a_child_is_kept(site: Site) -> None:
+    worker, job = waiting_for_a_child(site)
+    for _ in range(10):
+        site.bus.now += TTR / 2
+        site.bus.broker.pass_time()
+        site.bus.step(worker)
+        assert (site.now(job).lease or 0.0) > site.bus.now
+    worker.spares()[0].is_dry = False
+    site.run(worker)
+    assert site.kinds(job) == ["queued", "running", "succeeded"]
+    assert site.bus.broker.entries() == []
+
+
+def test_a_job_taken_away_while_it_waited_for_a_child_is_not_run(site: Site) -> None:
+    worker, job = waiting_for_a_child(site)
+    site.bus.now += TTR + 1
+    [number] = site.bus.broker.reserved
+    site.bus.broker.lose_reservation(number)
+    site.run(site.bus.hire(1))
+    assert site.now(job).attempt == 2
+    worker.spares()[0].is_dry = False
+    for _ in range(3):
+        site.bus.step(worker)
+    assert len(site.begun) == 1
+
+
+def test_without_the_store_a_job_whose_lease_is_over_waits(site: Site) -> None:
+    worker, _ = waiting_for_a_child(site)
+    site.bus.now += TTR + 1
+    worker.spares()[0].is_dry = False
+    site.bus.mishaps.arm(0, "refused", "renew")
+    site.bus.step(worker)
+    assert not site.begun
+    site.run(worker)
+    assert len(site.begun) == 1
+
+
+def test_a_takeover_that_somebody_else_was_quicker_with_leaves_no_entry(site: Site) -> None:
+    """The job would have been dead: its third worker is lost."""
+    worker = site.bus.hire(1)
+    job = applied(site.bus.store, start(added(site.bus.store, uri=URI, losses=2), at=0.0))
+    site.bus.queue().put([job.placement])
+
+    def somebody_ends_it() -> None:
+        applied(site.bus.store, succeeded(site.now(job)))
+
+    site.bus.mishaps.arm(0, "meanwhile", "advance", somebody_ends_it)
+    site.bus.now += TTR
+    for _ in range(3):
+        site.bus.step(worker)
+    assert site.now(job).state is State.SUCCEEDED
+    assert site.bus.broker.entries() == []
+
+
+def test_a_result_that_came_before_the_forker_died_counts(site: Site) -> None:
+    worker = site.bus.hire(1)
+    job = site.submit()
+    site.work(worker, lambda: site.begun)
+    site.begun[0].report(ok=True)
+    worker.spares()[0].die()
+    site.work(worker, lambda: site.now(job).state in (State.SUCCEEDED, State.FAILED))
+    assert site.now(job).state is State.SUCCEEDED
