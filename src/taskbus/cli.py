@@ -17,7 +17,7 @@ from typing import Any
 from taskbus import show
 from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
 from taskbus.model.json import check_field
-from taskbus.model.options import PER_CALL, SHARED
+from taskbus.model.options import FOLLOW_UPS, PER_CALL, SHARED
 from taskbus.model.settings import Settings
 from taskbus.model.uri import is_loose_uri
 from taskbus.wire import (
@@ -147,10 +147,29 @@ def _call(settings: Settings, options: argparse.Namespace) -> int:
 def _submit(settings: Settings, options: argparse.Namespace) -> int:
     args, kwargs = _arguments(options)
     chosen = {name: _option(name, texts) for name, texts in _given(options, *_OPTIONS).items()}
+    for name, texts in _given(options, *FOLLOW_UPS).items():
+        chosen[name] = [_request(name, text) for text in texts]
     job = _visit(
         settings, _calling("taskbus.job.submit", options.uri, args=args, kwargs=kwargs, **chosen)
     )
     show.result(job, options.json)
+    return 0
+
+
+def _chain(settings: Settings, options: argparse.Namespace) -> int:
+    ids = _visit(settings, _calling("taskbus.job.chain", _flow(options)))
+    show.as_json(ids) if options.json else show.lines(ids)
+    return 0
+
+
+def _group(settings: Settings, options: argparse.Namespace) -> int:
+    flow = _flow(options)
+    if not isinstance(flow, dict) or not flow.keys() <= {"jobs", "then", "on"}:
+        raise InvalidArgument(
+            "file", flow, "no group", 'write {"jobs": [{"uri": ...}, ...], "then": {"uri": ...}}'
+        )
+    told = _visit(settings, _calling("taskbus.job.group", **flow))
+    show.as_json(told) if options.json else show.lines([*told["jobs"], told["then"]])
     return 0
 
 
@@ -323,6 +342,24 @@ def _arguments(options: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
+def _request(name: str, text: str) -> Any:
+    """A URI, or a whole request as JSON."""
+    request = _value(text) if text.startswith("{") else {"uri": text}
+    check_field(name, request)
+    return request
+
+
+def _flow(options: argparse.Namespace) -> Any:
+    """The JSON in a file, or on stdin."""
+    try:
+        text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
+        flow = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidArgument("file", options.file, str(error), "write JSON, in UTF-8") from None
+    check_field("jobs", flow)
+    return flow
+
+
 def _value(text: str) -> Any:
     """JSON where it is JSON, else the text itself: 3, true, [1], hello."""
     try:
@@ -403,6 +440,7 @@ def _parser() -> argparse.ArgumentParser:
         submit.add_argument(
             f"--{name.replace('_', '-')}", action="append", metavar="VALUE", help=help_
         )
+    _add_flows(submit, command)
 
     jobs = command("jobs", _jobs, "list jobs, the newest first")
     jobs.add_argument("--state", action="append", help="only those in this state; repeatable")
@@ -437,6 +475,23 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--name", default=f"worker-{os.getpid()}", help="its name in 'status'")
     worker.add_argument("--once", action="store_true", help="run one job, then exit")
     return parser
+
+
+def _add_flows(
+    submit: argparse.ArgumentParser, command: Callable[..., argparse.ArgumentParser]
+) -> None:
+    for end in ("success", "failure", "end"):
+        submit.add_argument(
+            f"--on-{end}", action="append", metavar="REQUEST",
+            help=f"a URI to run after its {end}, or a request as JSON; repeatable",
+        )  # fmt: skip
+
+    chain = command("chain", _chain, "queue jobs, each after the success of the one before")
+    chain.add_argument("file", nargs="?", default="-", help='JSON (default: stdin): [{"uri": ...}]')
+    group = command("group", _group, "queue jobs, and one that runs once they have all ended")
+    group.add_argument(
+        "file", nargs="?", default="-", help='JSON: {"jobs": [{"uri": ...}], "then": {"uri": ...}}'
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from taskbus.model.settings import Settings, parse_settings
 from taskbus.port.backlog import Backlog
 from taskbus.port.expiry import Expiry
 from taskbus.port.keys import Keys
+from taskbus.port.links import Links
 
 if TYPE_CHECKING:
     from taskbus.adapter.sql import SqlStore
@@ -79,6 +80,13 @@ def make_keys(store: "SqlStore") -> Keys:
     return SqlKeys(store)
 
 
+def make_links(store: "SqlStore") -> Links:
+    """The store's links."""
+    from taskbus.adapter.sql_links import SqlLinks
+
+    return SqlLinks(store)
+
+
 def make_backlog(store: "SqlStore") -> Backlog:
     """The store's backlog."""
     from taskbus.adapter.sql_backlog import SqlBacklog
@@ -117,11 +125,13 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Doorbell
     from taskbus.adapter.process import Presence, ProcessLiveness
+    from taskbus.core.follow import FollowUps
     from taskbus.worker.parent import Worker
 
     presence = Presence(settings.run, name)
+    store = make_store(settings)
     worker = Worker(
-        store=make_store(settings),
+        store=store,
         queues=[
             BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
             for _ in range(settings.worker_slots if most is None else 1)
@@ -129,6 +139,7 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
         liveness=ProcessLiveness(),
         bell=Doorbell(settings.doorbell),
         clock=time.time,
+        follow_ups=FollowUps(store, make_links(store), time.time, _retention(settings)),
         load_map=lambda: read_api_map(settings),
         task_path=[str(settings.tasks)],
         ttr=settings.worker_ttr,
@@ -184,6 +195,7 @@ def run_control(settings: Settings) -> None:
     from taskbus.adapter.doorbell import Door, Doorbell
     from taskbus.adapter.process import Presence, ProcessLiveness
     from taskbus.core.chores import Chores
+    from taskbus.core.follow import Ends, FollowUps
     from taskbus.core.forget import forgetting
     from taskbus.core.intake import Intake
     from taskbus.core.recovery import Recovery
@@ -193,7 +205,7 @@ def run_control(settings: Settings) -> None:
 
     reactor: Any = installed
     store = make_store(settings)
-    keys = make_keys(store)
+    keys, links = make_keys(store), make_links(store)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     bell = Doorbell(settings.doorbell)
     presence = Presence(settings.run, "control")
@@ -202,6 +214,7 @@ def run_control(settings: Settings) -> None:
         api=read_api_map(settings),
         store=store,
         keys=keys,
+        links=links,
         queue=queue,
         batch=Batch(reactor, Intake(store, keys, queue, bell)),
         bell=bell,
@@ -221,7 +234,9 @@ def run_control(settings: Settings) -> None:
         store, make_backlog(store), queue, ProcessLiveness(), time.time, settings.worker_ttr,
         retention,
     )  # fmt: skip
-    others = (*recovery.chores(), *forgetting(store, keys, make_expiry(store), time.time))
+    ends = Ends(FollowUps(store, links, time.time, retention), store, queue)
+    forget = forgetting(store, keys, make_expiry(store), time.time)
+    others = (*recovery.chores(), *ends.chores(), *forget)
     run_chores(Chores(store, queue, time.time, *others))
 
     _serve(settings, "control", control, presence.drop, _GRACE_SECONDS)

@@ -103,10 +103,30 @@ MANY: list[Case] = [
     ("submit_many", [{"uri": ECHO}], {}, "jobs"),
     ("submit_many", [[{"uri": ECHO}] * 10_001], {}, "jobs"),
     ("submit_many", [[{"uri": ECHO}, 5]], {}, "jobs[1]"),
-    ("submit_many", [[{"uri": ECHO}, {}]], {}, "uri"),
-    ("submit_many", [[{"uri": ECHO}, {"uri": ECHO, "delay": -1}]], {}, "delay"),
-    ("submit_many", [[{"uri": ECHO}, {"uri": ECHO, "kwargs": {"a": b""}}]], {}, "kwargs.a"),
+    ("submit_many", [[{"uri": ECHO}, {}]], {}, "jobs[1].uri"),
+    ("submit_many", [[{"uri": ECHO}, {"uri": ECHO, "delay": -1}]], {}, "jobs[1].delay"),
+    ("submit_many", [[{"uri": ECHO}, {"uri": ECHO, "kwargs": {"a": b""}}]], {}, "jobs[1].kwargs.a"),
     ("submit_many", [[]], {"priority": 5}, "priority"),
+]
+WELL, BADLY = {"uri": ECHO}, {"uri": ECHO, "args": 5}
+FLOWS: list[Case] = [
+    submit(ECHO, "on_success.args", on_success=BADLY),
+    submit(ECHO, "on_failure[1].args", on_failure=[WELL, BADLY]),
+    submit(ECHO, "on_end.on_success.args", on_end={"uri": ECHO, "on_success": BADLY}),
+    submit(ECHO, "on_end", on_end=ECHO),
+    submit(ECHO, "on_end[100]", on_end=[WELL] * 101),
+    ("submit_many", [[WELL, {"uri": ECHO, "on_end": BADLY}]], {}, "jobs[1].on_end.args"),
+    ("submit_many", [[{"uri": ECHO, "on_end": [WELL] * 99}] * 201], {}, "jobs[200]"),
+    *((name, [[]], {}, "jobs") for name in ("chain", "group")),
+    *((name, [WELL], {}, "jobs") for name in ("chain", "group")),
+    ("chain", [[WELL, BADLY]], {}, "jobs[1].args"),
+    ("group", [[WELL, BADLY], WELL], {}, "jobs[1].args"),
+    ("chain", [[WELL] * 10_001], {}, "jobs"),
+    ("chain", [[WELL]], {"then": WELL}, "then"),
+    ("group", [[WELL]], {}, "then"),
+    ("group", [[WELL], BADLY], {}, "then.args"),
+    ("group", [[WELL] * 10_001, WELL], {}, "jobs"),
+    *each("group", [[WELL], WELL], "on", "failure", 5, "", True),
 ]
 OF_ONE = ("get", "events", "wait", "cancel", "replay")
 OF_MANY = ("list", "replay_many", "discard_many")
@@ -141,7 +161,7 @@ OTHERS: list[Case] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "args", "kwargs", "field"), [*SUBMIT, *MANY, *OTHERS])
+@pytest.mark.parametrize(("name", "args", "kwargs", "field"), [*SUBMIT, *MANY, *FLOWS, *OTHERS])
 def test_a_wrong_argument_is_named(
     operator: Session, name: str, args: list[Any], kwargs: dict[str, Any], field: str
 ) -> None:

@@ -34,6 +34,8 @@ SERVED = (
     "com.example.shop.order",
     "taskbus.job.submit",
     "taskbus.job.submit_many",
+    "taskbus.job.chain",
+    "taskbus.job.group",
     "taskbus.job.get",
     "taskbus.job.list",
     "taskbus.job.wait",

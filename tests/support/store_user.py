@@ -13,6 +13,7 @@ from pathlib import Path
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.adapter.sql import SqlStore
+from taskbus.core.follow import FollowUps
 from taskbus.core.intake import Intake, prepare
 from taskbus.core.lease import claim
 from taskbus.model.apimap import ApiMap, Entry
@@ -21,6 +22,7 @@ from taskbus.model.job import State
 from taskbus.port.clock import Clock
 from taskbus.port.store import Store
 from taskbus.wire import make_keys, open_store
+from tests.support.links import links_of
 from tests.support.processes import line, python, say
 from tests.support.values import added, applied, running, start, succeeded
 
@@ -75,6 +77,16 @@ def claim_all(store: Store) -> None:
         assert mine.state is State.RUNNING
         assert store.advance([succeeded(mine, f'"{os.getpid()}"')]) == [True]
         print(job.id)
+
+
+def end_all(store: Store) -> None:
+    """End every queued job that nobody else does, follow it, and write what that lets go on."""
+    follow_ups = FollowUps(store, links_of(store), time.time)
+    for job in reversed(store.jobs([State.QUEUED], limit=1000)):
+        if store.advance([start(job)]) == [True]:
+            over = applied(store, succeeded(start(job).after))
+            for placement in follow_ups.after([over]):
+                print(placement.job)
 
 
 def go_through_jobs(store: Store) -> None:

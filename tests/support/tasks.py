@@ -84,6 +84,10 @@ def fail() -> None:
     )
 
 
+def fail_with_details(*, task: TaskInput) -> None:
+    raise TaskFailure("as asked", **task.details)
+
+
 def crash() -> None:
     raise ZeroDivisionError("of all things")
 

@@ -14,12 +14,14 @@ import pytest
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.core.chores import Chores
+from taskbus.core.follow import FollowUps
 from taskbus.core.intake import Intake
 from taskbus.core.recovery import Recovery
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import QueueUnavailable, StoreUnavailable
 from taskbus.port.backlog import Backlog
 from taskbus.port.keys import Keys
+from taskbus.port.links import Links
 from taskbus.port.store import Store
 from taskbus.worker import parent
 from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, send_frame, wait_readable
@@ -263,7 +265,7 @@ class ToyWorker(Worker):
 class Bus:
     """See above. ``store`` and ``broker`` are as they are; everybody on the bus has mishaps."""
 
-    def __init__(self, store: Store, keys: Keys, backlog: Backlog) -> None:
+    def __init__(self, store: Store, keys: Keys, links: Links, backlog: Backlog) -> None:
         self.now = 1000.0
         self.store = store
         self.broker = Broker(self.clock)
@@ -277,6 +279,7 @@ class Bus:
         self.shaky_store: Store = self.mishaps.wrap(store, StoreUnavailable)
         self._keys: Keys = self.mishaps.wrap(keys, StoreUnavailable)
         self._backlog: Backlog = self.mishaps.wrap(backlog, StoreUnavailable)
+        self._links: Links = self.mishaps.wrap(links, StoreUnavailable)
         self.intake = self._new_intake()
         self.chores = self.new_chores()
 
@@ -312,6 +315,7 @@ class Bus:
             liveness=Names(name, self._dead),
             bell=self,
             clock=self.clock,
+            follow_ups=FollowUps(self.shaky_store, self._links, self.clock),
             load_map=lambda: self.api,
             task_path=(),
             ttr=TTR,

@@ -12,6 +12,8 @@ from pathlib import Path
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.adapter.process import ProcessLiveness
 from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_links import SqlLinks
+from taskbus.core.follow import FollowUps
 from taskbus.model.apimap import parse_api_map
 from taskbus.model.job import Placement
 from taskbus.worker.parent import Worker
@@ -37,12 +39,14 @@ def main() -> None:
             queue.put([Placement(line.strip(), 500)])
             print("queued")
 
+    store = SqlStore(url)
     worker = Worker(
-        store=SqlStore(url),
+        store=store,
         queues=[MemoryQueue(broker)],
         liveness=ProcessLiveness(),
         bell=Silence(),
         clock=time.time,
+        follow_ups=FollowUps(store, SqlLinks(store), time.time),
         load_map=lambda: parse_api_map(Path(api_map).read_text(encoding="utf-8"), api_map),
         task_path=[tasks],
         ttr=60,

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
+from taskbus.adapter.memory_links import MemoryLinks
 from taskbus.adapter.sql import SqlStore
 from taskbus.core.chores import Chores
+from taskbus.core.follow import Ends, FollowUps
 from taskbus.core.lease import MOST_LOSSES
 from taskbus.model.apimap import ApiMap, Entry
+from taskbus.model.errors import StoreUnavailable
 from taskbus.model.job import Job, State
 from taskbus.model.json import dump
 from taskbus.model.policy import Policy
@@ -27,6 +30,7 @@ from taskbus.worker import parent as parent_module
 from taskbus.worker.output import MOST_OUTPUT
 from taskbus.worker.parent import Worker
 from tests.support.attempts import HANDLERS, PATH, Watch, children_of
+from tests.support.links import waiting_for
 from tests.support.processes import PATIENCE, line, python, say
 from tests.support.values import added, applied, start, succeeded
 
@@ -81,6 +85,7 @@ class Site:
     def __init__(self) -> None:
         self.store, self.broker, self.bell = MemoryStore(), MemoryBroker(), Bell()
         self.queue = MemoryQueue(self.broker)
+        self.follow_ups = FollowUps(self.store, MemoryLinks(self.store), time.time)
         self.api = ApiMap(
             Entry(uri, "python", spec["target"], "background") for uri, spec in HANDLERS.items()
         )
@@ -112,6 +117,7 @@ class Site:
             liveness=self.liveness,
             bell=self.bell,
             clock=time.time,
+            follow_ups=self.follow_ups,
             load_map=self.load_map,
             task_path=PATH,
             ttr=ttr,
@@ -381,6 +387,73 @@ def test_a_uri_that_the_map_does_not_have_any_more(site: Site) -> None:
     site.work(most=1)
     assert site.failure(job)["error"] == "taskbus.error.unknown_uri"
     assert site.queue.stats() == QueueStats(0, 0, 0)
+
+
+def test_who_waits_for_a_jobs_end_goes_on_at_once_and_is_told_of_it(site: Site) -> None:
+    first, bad = site.submit("add", 1, 2, tied=1), site.submit("fail", tied=1)
+    then = waiting_for(site.store, [first, bad], uri="com.t.whoami")
+    site.work(most=3)
+    assert site.kinds(then) == ["waiting", "queued", "running", "succeeded"]
+    assert site.queue.stats() == QueueStats(0, 0, 0)
+    assert site.store.unplaced(1e12, 9) == []
+    result = json.loads(site.store.result(then.id) or "")
+    good, failed = result["args"][0]["after"]
+    assert (good["job"], good["state"], good["result"]) == (
+        first.id, "succeeded", {"args": [3], "kwargs": {}},
+    )  # fmt: skip
+    assert (failed["job"], failed["state"]) == (bad.id, "failed")
+    assert failed["error"]["error"] == "com.example.error.asked"
+    assert "after" not in json.loads(site.store.job(first.id).details)  # type: ignore[union-attr]
+
+
+def test_it_is_told_the_same_when_it_is_tried_again(site: Site) -> None:
+    first = site.submit("add", 1, 2, tied=1)
+    then = waiting_for(site.store, [first], uri="com.t.fail_with_details", retries=1)
+    site.work(most=2)
+    waiting = site.now(then)
+    assert waiting.state is State.RETRYING
+    once = site.failure(then)["about"]
+    Chores(site.store, site.queue, lambda: waiting.due).run()
+    site.work(most=1)
+    twice = site.failure(then)["about"]
+    assert (once["attempt"], twice["attempt"]) == (1, 2)
+    assert once["after"] == twice["after"]
+    assert once["after"][0]["result"] == {"args": [3], "kwargs": {}}
+
+
+def test_who_waits_for_a_job_that_kills_its_workers_is_told_of_that(site: Site) -> None:
+    site.liveness = Names("dead")
+    doomed = site.submit("add", tied=1)
+    doomed = applied(site.store, start(doomed, worker="dead"))
+    with site.store._locked():
+        site.store._jobs[doomed.id] = doomed = doomed._replace(losses=MOST_LOSSES - 1)
+    then = waiting_for(site.store, [doomed], "failure", uri="com.t.whoami")
+    site.work(most=1)
+    assert site.now(doomed).state is State.DEAD
+    result = json.loads(site.store.result(then.id) or "")
+    [told] = result["args"][0]["after"]
+    assert (told["state"], told["error"]["error"]) == ("dead", "taskbus.error.worker_lost")
+
+
+def test_the_store_is_away_after_a_job_has_ended(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outcome is stored and nothing else: the chore goes on."""
+    first = site.submit("add", 1, 2, tied=1)
+    then = waiting_for(site.store, [first], uri="com.t.whoami")
+
+    def fail(_jobs: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(site.follow_ups._links, "of", fail)
+    with when_logged("go on later", lambda: None):
+        site.work(most=1)
+    assert (site.now(first).state, site.now(then).state) == (State.SUCCEEDED, State.WAITING)
+    monkeypatch.undo()
+    later = FollowUps(site.store, MemoryLinks(site.store), lambda: time.time() + 60)
+    Ends(later, site.store, site.queue).follow()
+    site.work(most=1)
+    assert site.now(then).state is State.SUCCEEDED
 
 
 def test_jobs_are_done_by_priority(site: Site) -> None:

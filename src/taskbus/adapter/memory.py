@@ -30,7 +30,8 @@ class MemoryStore:
         self._position = 0
         self._unplaced: dict[str, float] = {}
         self._keys: dict[str, Key] = {}
-        self._links: list[Link] = []
+        # Whether each is met.
+        self._links: dict[Link, bool] = {}
 
     def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
         """See Store."""
@@ -45,7 +46,7 @@ class MemoryStore:
             except KeyTaken:
                 self._keys = before
                 raise
-            self._links += [link for one in submissions for link in one.links]
+            self._links |= {link: False for one in submissions for link in one.links}
             self._forget(placed)
             self._jobs |= fresh
             self._record([one.event for one in submissions])
@@ -131,16 +132,20 @@ class MemoryStore:
     def remove(self, jobs: Collection[str]) -> list[str]:
         """See Store."""
         with self._locked():
-            ended = [job for job in jobs if job in self._jobs and self._jobs[job].state in FINAL]
+            known = [self._jobs[job] for job in jobs if job in self._jobs]
+            needed = self._needed()
+            ended = [job.id for job in known if job.state in FINAL and job.id not in needed]
             for job in ended:
                 del self._jobs[job]
                 self._results.pop(job, None)
             self._journal = [entry for entry in self._journal if entry.event.job not in ended]
             self._forget(ended)
             self._drop_keys(lambda key: key.job in ended)
-            self._links = [
-                link for link in self._links if not {link.before, link.after} & set(ended)
-            ]
+            self._links = {
+                link: is_met
+                for link, is_met in self._links.items()
+                if not {link.before, link.after} & set(ended)
+            }
             return ended
 
     def job(self, job: str) -> Job | None:
@@ -216,6 +221,15 @@ class MemoryStore:
             if not self.available:
                 raise StoreUnavailable("the store was made unavailable")
             yield
+
+    def _needed(self) -> set[str]:
+        """The jobs that one which has not ended waits for, or looks back on."""
+        jobs = self._jobs
+        return {
+            link.before
+            for link in self._links
+            if link.after in jobs and jobs[link.after].state not in FINAL
+        }
 
     def _holder(self, name: str, now: float) -> Key | None:
         held = self._keys.get(name)

@@ -1,7 +1,6 @@
 """The expiry of a MemoryStore's jobs."""
 
 from taskbus.adapter.memory import MemoryStore
-from taskbus.model.job import State
 
 
 class MemoryExpiry:
@@ -14,14 +13,10 @@ class MemoryExpiry:
         """See Expiry."""
         with self._store._locked():
             jobs = self._store._jobs
-            awaited = {
-                link.before
-                for link in self._store._links
-                if link.after in jobs and jobs[link.after].state is State.WAITING
-            }
+            needed = self._store._needed()
             found = [
                 (job.expires, job.id)
                 for job in jobs.values()
-                if job.expires is not None and job.expires <= now and job.id not in awaited
+                if job.expires is not None and job.expires <= now and job.id not in needed
             ]
             return [job for _, job in sorted(found)[:limit]]

@@ -28,11 +28,11 @@ from taskbus.model.json import load
 from taskbus.port.store import Entry
 
 # A server takes statements, and gives rows, of limited size.
-_PART = 2**20
+PART = 2**20
 _STATES = {state.value: state for state in State}
 _WAITING = sa.text(WAITING)
 
-_JOB_COLUMNS = [job.c[name] for name in Job._fields]
+job_columns = [job.c[name] for name in Job._fields]
 _EVENT_COLUMNS = [event.c[name] for name in Event._fields]
 
 _KEY: sa.BindParameter[Any] = sa.bindparam("key")
@@ -56,7 +56,7 @@ _FIXED = frozenset(
 _CHANGING = [name for name in Job._fields if name not in _FIXED]
 
 # What every job goes through; see _Hot.
-_GET = sa.select(*_JOB_COLUMNS).where(job.c.id == _KEY)
+_GET = sa.select(*job_columns).where(job.c.id == _KEY)
 _ADVANCE = (
     sa.update(job)
     .where(job.c.id == _KEY, job.c.seq == sa.bindparam("before"))
@@ -78,7 +78,7 @@ _JOURNAL = (
 
 # What is asked now and then.
 _RESULT = sa.select(result.c.body).where(result.c.job == _KEY)
-_PARTS = sa.select(result_part.c.body).where(result_part.c.job == _KEY).order_by(result_part.c.part)
+PARTS = sa.select(result_part.c.body).where(result_part.c.job == _KEY).order_by(result_part.c.part)
 _RENEW = (
     sa.update(job)
     .where(job.c.id == _KEY, job.c.attempt == sa.bindparam("mine"), job.c.state == State.RUNNING)
@@ -97,9 +97,18 @@ _ASK_TO_END = (
 _ASKED_TO_END = sa.select(job.c.id, job.c.cancel).where(
     job.c.id.in_(sa.bindparam("keys", expanding=True)), job.c.cancel.is_not(None)
 )
+_after = job.alias("after_it")
+# A job that has not ended waits for it, or looks back on it.
+is_needed = sa.exists().where(
+    link.c.before == job.c.id, _after.c.id == link.c.after, _after.c.state.not_in(FINAL)
+)
 _ENDED = (
     sa.select(job.c.id)
-    .where(job.c.id.in_(sa.bindparam("keys", expanding=True)), job.c.state.in_(FINAL))
+    .where(
+        job.c.id.in_(sa.bindparam("keys", expanding=True)),
+        job.c.state.in_(FINAL),
+        ~is_needed,
+    )
     .with_for_update()
 )
 _LOCKED_EVENT = (
@@ -114,7 +123,7 @@ _EVENTS = (
     .limit(sa.bindparam("most"))
 )
 _DUE = (
-    sa.select(*_JOB_COLUMNS)
+    sa.select(*job_columns)
     .where(_WAITING, job.c.due <= sa.bindparam("now"))
     .order_by(job.c.due)
     .limit(sa.bindparam("most"))
@@ -310,9 +319,9 @@ class SqlStore(SqlDatabase):
 
     def _write_result(self, cursor: Any, job: str, body: str) -> None:
         """In parts that a server takes, the first of them in a table of its own."""
-        self._insert_result.run_each(cursor, [(job, body[:_PART])])
-        for part, begin in enumerate(range(_PART, len(body), _PART), 1):
-            self._insert_part.run_each(cursor, [(job, part, body[begin : begin + _PART])])
+        self._insert_result.run_each(cursor, [(job, body[:PART])])
+        for part, begin in enumerate(range(PART, len(body), PART), 1):
+            self._insert_part.run_each(cursor, [(job, part, body[begin : begin + PART])])
 
     def renew(self, job: Job, lease: float) -> bool:
         """See Store."""
@@ -356,15 +365,15 @@ class SqlStore(SqlDatabase):
     def job(self, job: str) -> Job | None:
         """See Store."""
         rows = self._ask(self._get, key=job)
-        return _job(rows[0]) if rows else None
+        return as_job(rows[0]) if rows else None
 
     def result(self, job: str) -> str | None:
         """See Store."""
         with self._read() as db:
             first: str | None = db.execute(_RESULT, {"key": job}).scalar()
-            if first is None or len(first) < _PART:
+            if first is None or len(first) < PART:
                 return first
-            return "".join([first, *db.execute(_PARTS, {"key": job}).scalars()])
+            return "".join([first, *db.execute(PARTS, {"key": job}).scalars()])
 
     def jobs(
         self,
@@ -376,7 +385,7 @@ class SqlStore(SqlDatabase):
     ) -> list[Job]:
         """See Store."""
         id_ = _TAGGED_JOB if tag else job.c.id
-        query = sa.select(*_JOB_COLUMNS).order_by(id_.desc()).limit(limit)
+        query = sa.select(*job_columns).order_by(id_.desc()).limit(limit)
         if tag:
             query = query.where(_TAGGED)
         if uri.endswith(".*"):
@@ -390,12 +399,12 @@ class SqlStore(SqlDatabase):
         newest = [query.where(job.c.state == state) for state in set(states)] or [query]
         with self._read() as db:
             rows = [row for one in newest for row in db.execute(one, {"tag": tag} if tag else {})]
-        return sorted(map(_job, rows), key=itemgetter(0), reverse=True)[:limit]
+        return sorted(map(as_job, rows), key=itemgetter(0), reverse=True)[:limit]
 
     def due(self, now: float, limit: int) -> list[Job]:
         """See Store."""
         with self._read() as db:
-            return [_job(row) for row in db.execute(_DUE, {"now": now, "most": limit})]
+            return [as_job(row) for row in db.execute(_DUE, {"now": now, "most": limit})]
 
     def next_due(self) -> float | None:
         """See Store."""
@@ -425,5 +434,6 @@ class SqlStore(SqlDatabase):
             return {_STATES[state]: count for state, count in db.execute(_COUNTS)}
 
 
-def _job(row: Any) -> Job:
+def as_job(row: Any) -> Job:
+    """A row of ``job_columns``."""
     return Job(row[0], row[1], _STATES[row[2]], *row[3:])

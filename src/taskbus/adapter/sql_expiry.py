@@ -2,24 +2,13 @@
 
 import sqlalchemy as sa
 
-from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_schema import job, link
-from taskbus.model.job import State
+from taskbus.adapter.sql import SqlStore, is_needed
+from taskbus.adapter.sql_schema import job
 
-_after = job.alias("after")
-_IS_AWAITED = (
-    sa.select(link.c.after)
-    .where(
-        link.c.before == job.c.id,
-        link.c.after == _after.c.id,
-        _after.c.state == State.WAITING,
-    )
-    .exists()
-)
 # Of what has not ended, expires is null.
 _EXPIRED = (
     sa.select(job.c.id)
-    .where(job.c.expires <= sa.bindparam("now"), sa.not_(_IS_AWAITED))
+    .where(job.c.expires <= sa.bindparam("now"), ~is_needed)
     .order_by(job.c.expires)
     .limit(sa.bindparam("most"))
 )

@@ -8,6 +8,7 @@ metadata = sa.MetaData()
 
 # As a text, since SQLite uses a partial index only where it sees the index' very condition.
 WAITING = "state IN ('scheduled', 'retrying')"
+TIED = "tied = 1"
 
 _on_servers: Any = lambda *_, dialect, **__: dialect.name != "sqlite"  # noqa: E731
 _ID = sa.String(26)
@@ -55,7 +56,8 @@ job = sa.Table(
     # A server has no partial indexes.
     sa.Index("job_state_due", "state", "due").ddl_if(callable_=_on_servers),
     sa.Index("job_lane", "lane", "id", sqlite_where=sa.text("lane IS NOT NULL")),
-    sa.Index("job_tied", "tied", sqlite_where=sa.text("tied = 1")),
+    # Those that have ended come apart from all that are still tied.
+    sa.Index("job_tied", "tied", "finished", sqlite_where=sa.text(TIED)),
     sa.Index("job_expires", "expires", sqlite_where=sa.text("expires IS NOT NULL")),
     sqlite_with_rowid=False,
 )
@@ -114,14 +116,16 @@ key = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# Which job waits for the end of which.
+# Which job waits for the end of which. Links that are met stay: their jobs are looked back on.
 link = sa.Table(
     "job_link",
     metadata,
     sa.Column("before", _ID, primary_key=True),
     sa.Column("after", _ID, primary_key=True),
     sa.Column("on", sa.String(8), nullable=False),
-    sa.Index("link_after", "after"),
+    sa.Column("met", sa.SmallInteger, nullable=False, server_default="0"),
+    # Whether a job waits for any other is seen at once, however many it has waited for.
+    sa.Index("link_after", "after", "met"),
     sqlite_with_rowid=False,
 )
 
@@ -179,7 +183,7 @@ MIGRATIONS = {
         "CREATE INDEX job_state ON job (state, id)",
         "CREATE INDEX job_uri ON job (uri, id)",
         "CREATE INDEX job_lane ON job (lane, id) WHERE lane IS NOT NULL",
-        "CREATE INDEX job_tied ON job (tied) WHERE tied = 1",
+        "CREATE INDEX job_tied ON job (tied, finished) WHERE tied = 1",
         "CREATE INDEX job_expires ON job (expires) WHERE expires IS NOT NULL",
     ),
 }

@@ -29,12 +29,16 @@ def cancel(
 
 
 def cancelled(
-    job: Job, actor: str, now: float, retention: Retention = STANDARD_RETENTION
+    job: Job,
+    actor: str,
+    now: float,
+    retention: Retention = STANDARD_RETENTION,
+    why: str = "",
 ) -> Change:
-    """The change that ends the job for whoever has asked for it."""
-    error = failure_text(TaskCancelled(f"cancelled by {actor}", actor=actor))
+    """The change that ends the job for whoever has asked for it, or for what ``why`` says."""
+    error = failure_text(TaskCancelled(why or f"cancelled by {actor}", actor=actor))
     return move(
-        job, State.CANCELLED, now, reason="cancelled", actor=actor,
+        job, State.CANCELLED, now, reason=why or "cancelled", actor=actor,
         finished=now, expires=expiry(job, State.CANCELLED, now, retention),
         worker=None, lease=None, error=error,
     )  # fmt: skip

@@ -16,6 +16,7 @@ from taskbus.model.identity import new_job_id
 from taskbus.model.job import Job, Key, State, Submission, born
 from taskbus.model.json import dump
 from taskbus.model.options import (
+    FOLLOW_UPS,
     LONGEST_DELAY,
     PER_CALL,
     SHARED,
@@ -40,7 +41,8 @@ _CHECKS: dict[str, Any] = {
     **SHARED,
     **PER_CALL,
 }
-_POLICY = frozenset(Policy._fields)
+# A delay is the policy of jobs that follow others alone.
+_POLICY = frozenset(Policy._fields) - {"delay"}
 _SPECIAL = _POLICY | {"idempotency_key"}
 # So many others in a row were faster with the same key.
 _MOST_RACES = 100
@@ -83,9 +85,14 @@ def prepare(
         tied=1 if policy.unique else 0,
         seq=1,
     )
-    event = born(job, "submitted", str(details.get("caller_authid") or "unknown"))
+    event = born(job, "submitted", actor(details))
     keys = _keys(job, policy, said, details) if policy.unique or "idempotency_key" in said else ()
     return Submission(job, event, keys)
+
+
+def actor(details: Mapping[str, Any]) -> str:
+    """Who submits, as the journal names them."""
+    return str(details.get("caller_authid") or "unknown")
 
 
 def _checked(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def _checked(request: Mapping[str, Any]) -> dict[str, Any]:
     for field, value in request.items():
         check = _CHECKS.get(field)
         if check is None:
-            known = ", ".join(sorted(_CHECKS))
+            known = ", ".join(sorted({*_CHECKS, *FOLLOW_UPS}))
             raise InvalidArgument(field, value, "unknown option", f"known: {known}")
         if value is not None:
             said[field] = check(value)

@@ -54,7 +54,7 @@ def sift(calls: Sequence[Call], held: Mapping[str, Key]) -> Sifted:
             continue
         answers.append(ids)
         known.maps[0].update(taken.maps[0])
-        fresh |= {one.job.id: one for one, id_ in zip(call, ids, strict=True) if one.job.id == id_}
+        fresh |= {one.job.id: one for one in _new(call, ids)}
         for key in taken.maps[0].values():
             if key.job not in fresh:
                 further.append(key)
@@ -62,6 +62,15 @@ def sift(calls: Sequence[Call], held: Mapping[str, Key]) -> Sifted:
                 holder = fresh[key.job]
                 fresh[key.job] = holder._replace(keys=(*holder.keys, key))
     return Sifted(list(fresh.values()), further, answers)
+
+
+def _new(call: Call, ids: Sequence[str]) -> list[Submission]:
+    """Those that no other job answers for, without all that would follow the others."""
+    there = {one.job.id for one, id_ in zip(call, ids, strict=True) if one.job.id != id_}
+    for one in call:
+        if any(link.before in there for link in one.links):
+            there.add(one.job.id)
+    return [one for one in call if one.job.id not in there]
 
 
 def _place(one: Submission, known: ChainMap[str, Key]) -> str:

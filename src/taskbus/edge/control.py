@@ -11,11 +11,12 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
 from taskbus.core.chores import Chores
-from taskbus.core.intake import prepare
+from taskbus.core.follow import FollowUps
 from taskbus.core.relay import Relay
 from taskbus.core.retention import Retention
 from taskbus.edge.batch import Batch
 from taskbus.edge.calls import Calls
+from taskbus.edge.flows import Flows
 from taskbus.edge.remedies import Remedies
 from taskbus.edge.request import (
     chosen_job,
@@ -30,7 +31,6 @@ from taskbus.edge.session import (
     DETAILS,
     answer,
     application_error,
-    caller,
     refusal,
     register_all,
 )
@@ -43,17 +43,17 @@ from taskbus.model.errors import (
     WaitTimeout,
 )
 from taskbus.model.identity import is_job_id
-from taskbus.model.job import FINAL, Event, Job, State, Submission
+from taskbus.model.job import FINAL, Event, Job, State
 from taskbus.model.json import load
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.keys import Keys
+from taskbus.port.links import Links
 from taskbus.port.queue import Queue
 from taskbus.port.store import Entry, Store, existing
 
 log = logging.getLogger(__name__)
 
-MOST_IN_ONE_CALL = 10_000
 _MOST_LISTED = 1000
 _LARGEST_PAGE = 4_000_000
 _LOOK_SECONDS = 1.0
@@ -69,6 +69,7 @@ class Control:
         api: ApiMap,
         store: Store,
         keys: Keys,
+        links: Links,
         queue: Queue,
         batch: Batch,
         bell: Bell,
@@ -79,12 +80,13 @@ class Control:
     ) -> None:
         self.calls = Calls(reactor)
         self._reactor = reactor
-        self._api = api
         self._store = store
+        self._links = links
         self._queue = queue
-        self._batch = batch
         self._clock = clock
-        self._remedies = Remedies(store, keys, queue, bell, clock, retention)
+        self._flows = Flows(api, clock, batch)
+        follow_ups = FollowUps(store, links, clock, retention)
+        self._remedies = Remedies(store, keys, queue, bell, clock, retention, follow_ups)
         self._on_serving = on_serving
         self._watchers = Watchers()
         self._waits: set[Deferred[None]] = set()
@@ -96,8 +98,7 @@ class Control:
         """Register everything on a new session, and learn who watches what."""
         yield self._follow_subscriptions(session)
         endpoints = {
-            "taskbus.job.submit": self.submit,
-            "taskbus.job.submit_many": self.submit_many,
+            **self._flows.endpoints(),
             "taskbus.job.get": self.get,
             "taskbus.job.list": self.list,
             "taskbus.job.events": self.events,
@@ -125,22 +126,6 @@ class Control:
     def close(self) -> bool:
         """See Service."""
         return True
-
-    def submit(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``submit(uri, args=[], kwargs={}, priority=, delay=, ...)`` -> job id; the options are
-        those of ``taskbus.model.options``.
-        """
-        request = named(("uri", "args", "kwargs"), args, kwargs, is_complete=False)
-        return self._accept([request], details).addCallback(lambda ids: ids[0])
-
-    def submit_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``submit_many([{"uri": ..., "args": [...], ...}, ...])`` -> job ids, all or none."""
-        jobs = named(("jobs",), args, kwargs).get("jobs")
-        if not isinstance(jobs, (list, tuple)) or len(jobs) > MOST_IN_ONE_CALL:
-            raise InvalidArgument(
-                "jobs", jobs, "not a list of jobs", f"send up to {MOST_IN_ONE_CALL} objects"
-            )
-        return self._accept(jobs, details)
 
     def get(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``get(job)`` -> everything known of it."""
@@ -253,17 +238,6 @@ class Control:
         if is_job_id(job):
             deferToThread(self._store.events, job).addCallbacks(publish, missed)
 
-    @inlineCallbacks
-    def _accept(self, requests: Sequence[Any], details: Any) -> Any:
-        who = caller(details)
-        submissions = [self._prepare(request, who, nth) for nth, request in enumerate(requests)]
-        return (yield self._batch.accept(submissions)) if submissions else []
-
-    def _prepare(self, request: Any, who: Mapping[str, Any], nth: int) -> Submission:
-        if not isinstance(request, dict):
-            raise InvalidArgument(f"jobs[{nth}]", request, "not an object", "send uri, args, ...")
-        return prepare(self._api, self._clock, request, who)
-
     def _ended(
         self, job: str, timeout: float, progress: Callable[..., None] | None
     ) -> "Deferred[None]":
@@ -311,6 +285,7 @@ class Control:
             "kwargs": load(job.kwargs),
             "details": load(job.details),
             "result": None if result is None else load(result),
+            "followed_by": [{"job": one.after, "on": one.on} for one in self._links.of([job_id])],
         }
 
     @inlineCallbacks

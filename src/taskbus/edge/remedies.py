@@ -8,6 +8,7 @@ from twisted.internet.threads import deferToThread
 
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
+from taskbus.core.follow import FollowUps, has_ended
 from taskbus.core.replay import replay
 from taskbus.core.retention import Retention
 from taskbus.edge.request import (
@@ -20,7 +21,7 @@ from taskbus.edge.request import (
     yes_or_no,
 )
 from taskbus.model.errors import InvalidArgument, NotReplayable, NotUnique, QueueUnavailable
-from taskbus.model.job import REPLAYABLE, Change, Job, State
+from taskbus.model.job import REPLAYABLE, Change, Job, Placement, State
 from taskbus.model.options import check_args, check_kwargs
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
@@ -51,6 +52,7 @@ class Remedies:
         bell: Bell,
         clock: Clock,
         retention: Retention,
+        follow_ups: FollowUps,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -58,6 +60,7 @@ class Remedies:
         self._bell = bell
         self._clock = clock
         self._retention = retention
+        self._follow_ups = follow_ups
 
     def endpoints(self) -> dict[str, Callable[..., Any]]:
         """By URI."""
@@ -77,6 +80,8 @@ class Remedies:
             found = existing(self._store, job)
             state = cancel(self._store, self._clock, found, who, self._retention)
             self._bell.ring()
+            if found.tied and state is State.CANCELLED:
+                self._follow(job)
             return state.value
 
         return deferToThread(end)
@@ -129,16 +134,26 @@ class Remedies:
 
         return deferToThread(forget)
 
+    def _follow(self, job: str) -> None:
+        """Let those go on that waited for this end."""
+        ended = self._store.job(job)
+        if ended is not None and has_ended(ended):
+            self._place(self._follow_ups.after([ended]))
+            self._bell.ring()
+
     def _queue_again(self, changes: Sequence[Change]) -> list[str]:
         """Store and queue what is replayed; the ids of those that nobody else has changed."""
         done = self._store.advance(changes)
         self._bell.ring()
         again = [change.after for change, ok in zip(changes, done, strict=True) if ok]
-        try:
-            place(self._store, self._queue, [job.placement for job in again])
-        except QueueUnavailable as error:
-            log.warning("queue is down, %d replayed jobs wait in the store: %s", len(again), error)
+        self._place([job.placement for job in again])
         return [job.id for job in again]
+
+    def _place(self, placements: Sequence[Placement]) -> None:
+        try:
+            place(self._store, self._queue, placements)
+        except QueueUnavailable as error:
+            log.warning("queue is down, %d jobs wait in the store: %s", len(placements), error)
 
     def _chosen(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Chosen:
         request = named(("state", "uri", "limit", "dry_run", "tag"), args, kwargs)

@@ -23,6 +23,15 @@ class TaskbusError(Exception):
         if "value" in self.about:
             self.about["value"] = shown(self.about["value"])
 
+    def locate(self, place: str) -> None:
+        """Tell where in a larger request the field is: ``uri`` becomes ``on_success.uri``."""
+        field = self.about.get("field")
+        self.about["field"] = f"{place}.{field}" if field else place
+        if field and self.message.startswith(f"{field}:"):
+            self.message = f"{place}.{self.message}"
+        else:
+            self.message = f"{self.about['field']}: {self.message}"
+
     def __str__(self) -> str:
         remedy = self.about.get("remedy")
         return f"{self.message}; {remedy}" if remedy else self.message
@@ -119,7 +128,7 @@ class JobEnded(TaskbusError):
             f"job {job_id} has ended: it is {state}",
             field="job",
             value=job_id,
-            remedy="cancel jobs that are scheduled, queued, running or retrying",
+            remedy="cancel jobs that are scheduled, waiting, queued, running or retrying",
         )
 
 

@@ -24,6 +24,7 @@ MOST_TAGS = 32
 LARGEST_MEMORY = 1024 * 1024
 LONGEST_NAME = 100
 DEFAULT_QUEUE = "default"
+SUCCESS, FAILURE, END = "success", "failure", "end"
 
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
@@ -308,6 +309,8 @@ PER_CALL: dict[str, Callable[[Any], Any]] = {
     "concurrency_key": check_concurrency_key,
     "rate_key": check_rate_key,
 }
+# Requests for jobs that follow this one, and which of its ends they wait for.
+FOLLOW_UPS = {"on_success": SUCCESS, "on_failure": FAILURE, "on_end": END}
 # What holds for all jobs of an entry together.
 PER_ENTRY: dict[str, Callable[[Any], Any]] = {
     "concurrency": check_concurrency,

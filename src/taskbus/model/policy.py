@@ -8,7 +8,10 @@ from taskbus.model.options import STANDARD_BACKOFF, Backoff
 
 
 class Policy(NamedTuple):
-    """Each field as its option in ``taskbus.model.options``; None where nothing is said."""
+    """Each field as its option in ``taskbus.model.options``; None where nothing is said.
+
+    ``delay`` only where it counts from the end of the jobs before it.
+    """
 
     backoff: Backoff = STANDARD_BACKOFF
     retry_on: tuple[str, ...] = ()
@@ -20,6 +23,7 @@ class Policy(NamedTuple):
     rate_key: str | None = None
     unique: str | bool = False
     idempotency_window: float | None = None
+    delay: float | None = None
 
     @property
     def text(self) -> str:

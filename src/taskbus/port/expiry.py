@@ -7,6 +7,6 @@ class Expiry(Protocol):
     """Safe to use from several threads. Every method may raise StoreUnavailable."""
 
     def expired(self, now: float, limit: int) -> list[str]:
-        """Jobs that have ended and whose ``expires`` has passed, the earliest first; not those for
-        whose end another job still waits.
+        """Jobs that have ended and whose ``expires`` has passed, the earliest first; not those that
+        ``Store.remove`` keeps.
         """

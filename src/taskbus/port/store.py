@@ -50,7 +50,9 @@ class Store(Protocol):
         """Who has asked each of these to end; nothing of those whom nobody has asked."""
 
     def remove(self, jobs: Collection[str]) -> list[str]:
-        """Forget those that have ended, with journal and result; returns which."""
+        """Forget those that have ended, with journal and result; returns which. Those that a job
+        which has not ended waits for, or looks back on, are kept.
+        """
 
     def job(self, job: str) -> Job | None:
         """The job as it is now."""

@@ -36,8 +36,11 @@ class Attempt:
         spares: Spares,
         now: float,
         keep_every: float,
+        before: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Hands the job to the child; raises OSError when that spare had died."""
+        """Hands the job to the child, with how those ``before`` it have ended; raises OSError when
+        that spare had died.
+        """
         self.job = job
         self.child = child
         self.outcome: Outcome | None = None
@@ -58,7 +61,7 @@ class Attempt:
         self._limits = Limits.of(job, child.pid)
         self._look_at = now + LOOK_SECONDS if self._limits else math.inf
         self._overrun: TaskFailure | None = None
-        child.start(_given(job, pattern))
+        child.start(_given(job, pattern, before))
 
     @property
     def wake(self) -> float:
@@ -219,9 +222,11 @@ def _receive(fd: int) -> bytes | None:
         return b""
 
 
-def _given(job: Job, pattern: str) -> bytes:
+def _given(job: Job, pattern: str, before: list[dict[str, Any]] | None) -> bytes:
     """The job as the child reads it; args and kwargs stay the JSON that they are."""
     details = load(job.details) | {"job": job.id, "attempt": job.attempt}
+    if before is not None:
+        details["after"] = before
     return (
         f'{{"handler":{dump(pattern)},"uri":{dump(job.uri)},"args":{job.args},'
         f'"kwargs":{job.kwargs},"details":{dump(details)}}}'

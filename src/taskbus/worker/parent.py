@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from taskbus.core.chores import place
+from taskbus.core.follow import FollowUps, has_ended
 from taskbus.core.lease import Busy, Nothing, claim, lease_seconds
 from taskbus.core.retention import STANDARD_RETENTION, Retention
 from taskbus.core.settle import settle
@@ -44,6 +46,8 @@ class _Slot:
         self.asked = False
         self.delivery: Delivery | None = None
         self.job: Job | None = None
+        # How the jobs before it have ended, where there are any.
+        self.before: list[dict[str, Any]] | None = None
         self.attempt: Attempt | None = None
         self.outcome: Outcome | None = None
         # The job after a step of which the store did not say that it was taken.
@@ -64,7 +68,8 @@ class _Slot:
         """Ready for the next job."""
         if self.attempt is not None:
             self.attempt.child.close()
-        self.delivery = self.job = self.attempt = self.outcome = self.doubt = None
+        self.delivery = self.job = self.before = None
+        self.attempt = self.outcome = self.doubt = None
 
 
 class Worker:
@@ -77,6 +82,7 @@ class Worker:
         liveness: Liveness,
         bell: Bell,
         clock: Clock,
+        follow_ups: FollowUps,
         load_map: Callable[[], ApiMap],
         task_path: Sequence[str],
         ttr: float,
@@ -92,6 +98,7 @@ class Worker:
         self._liveness = liveness
         self._bell = bell
         self._clock = clock
+        self._follow_ups = follow_ups
         self._load_map = load_map
         self._task_path = task_path
         self._ttr = ttr
@@ -240,6 +247,7 @@ class Worker:
         elif isinstance(decision, Nothing):
             self._say(slot, lambda: slot.queue.delete(delivery))
         else:
+            slot.before = self._follow_ups.before(decision[-1].after)
             return decision
         slot.clear()
         return []
@@ -260,6 +268,8 @@ class Worker:
         if (delivery := slot.delivery) is not None:
             self._say(slot, lambda: slot.queue.delete(delivery))
         slot.clear()
+        if has_ended(job):
+            self._follow(slot, job)
 
     def _resolve(self, slot: _Slot, doubt: Job) -> None:
         """A step was refused, or the store did not say what became of it: look."""
@@ -314,6 +324,15 @@ class Worker:
         log.warning("job %s: the claim was lost, this outcome is dropped", job.id)
         slot.clear()
 
+    def _follow(self, slot: _Slot, job: Job) -> None:
+        """Let those go on that waited for this end. What is not done here, a chore does."""
+        try:
+            freed = self._follow_ups.after([job])
+            self._bell.ring()
+            self._say(slot, lambda: place(self._store, slot.queue, freed))
+        except StoreUnavailable as error:
+            log.warning("job %s: those that wait for its end go on later: %s", job.id, error)
+
     def _start(self, slot: _Slot, job: Job, now: float) -> None:
         """Hand the job to a spare child, if one is ready."""
         if job.lease is not None and job.lease <= now:
@@ -328,7 +347,9 @@ class Worker:
         try:
             while child := self._spares.take():
                 try:
-                    slot.attempt = Attempt(job, pattern, child, self._spares, now, keep_every)
+                    slot.attempt = Attempt(
+                        job, pattern, child, self._spares, now, keep_every, slot.before
+                    )
                     return
                 except OSError:
                     # This spare had been killed: it ran nothing, so take the next one.

@@ -1,0 +1,31 @@
+"""Jobs that wait for others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from taskbus.adapter.memory import MemoryStore
+from taskbus.adapter.memory_links import MemoryLinks
+from taskbus.adapter.sql import SqlStore
+from taskbus.model.job import Job, Link, State
+from taskbus.model.json import dump
+from taskbus.port.links import Links
+from taskbus.port.store import Store
+from taskbus.wire import make_links
+from tests.support.values import a_job, submission
+
+
+def links_of(store: Store) -> Links:
+    """The links beside any store."""
+    if isinstance(store, MemoryStore):
+        return MemoryLinks(store)
+    assert isinstance(store, SqlStore)
+    return make_links(store)
+
+
+def waiting_for(store: Store, befores: Sequence[Job], on: str = "end", **fields: Any) -> Job:
+    """A job, stored, that waits for these, which are stored and tied."""
+    ids = [job.id for job in befores]
+    given = {"state": State.WAITING, "args": "[]", "details": dump({"after": ids})}
+    job = a_job(**(given | fields))
+    store.add([submission(job, links=[Link(one, job.id, on) for one in ids])])
+    return job
