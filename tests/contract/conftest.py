@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from taskbus.adapter.memory import MemoryStore
+from taskbus.adapter.memory_limits import MemoryLimits
+from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_limits import SqlLimits
+from taskbus.port.limits import Limits
 from taskbus.port.store import Store
 from taskbus.wire import open_store
 from tests.support.mariadb import MariaDb, running_mariadb
@@ -46,3 +50,11 @@ def shared_url(request: pytest.FixtureRequest) -> str:
 def url(tmp_path: Path) -> str:
     """SQLite's."""
     return f"sqlite:///{tmp_path / 'taskbus.db'}"
+
+
+@pytest.fixture
+def limits(store: Store) -> Limits:
+    if isinstance(store, SqlStore):
+        return SqlLimits(store)
+    assert isinstance(store, MemoryStore)
+    return MemoryLimits(store)

@@ -15,7 +15,6 @@ ALLOWED = {
     ("waiting", "cancelled"),
     ("queued", "running"),
     ("queued", "waiting"),
-    ("queued", "scheduled"),
     ("running", "queued"),
     ("running", "retrying"),
     ("running", "succeeded"),

@@ -9,7 +9,18 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from taskbus.model.errors import KeyTaken, QueueUnavailable, StoreUnavailable
-from taskbus.model.job import FINAL, Change, Event, Job, Key, Link, Placement, State, Submission
+from taskbus.model.job import (
+    FINAL,
+    Change,
+    Event,
+    Job,
+    Key,
+    Link,
+    Place,
+    Placement,
+    State,
+    Submission,
+)
 from taskbus.model.json import load
 from taskbus.model.uri import covers
 from taskbus.port.queue import Delivery, QueueStats
@@ -32,6 +43,7 @@ class MemoryStore:
         self._keys: dict[str, Key] = {}
         # Whether each is met.
         self._links: dict[Link, bool] = {}
+        self._places: dict[tuple[str, int], Place] = {}
 
     def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
         """See Store."""
@@ -82,13 +94,16 @@ class MemoryStore:
     def _apply(self, change: Change) -> bool:
         before, after = change.before, change.after
         now = self._jobs.get(before.id)
-        if now is None or now.seq != before.seq:
+        if now is None or now.seq != before.seq or not self._are_free(change):
             return False
         if change.keys:
             try:
                 self._keys = self._with_keys(change.keys, change.events[-1].at)
             except KeyTaken:
                 return False
+        if before.lane is not None and before.state is State.RUNNING is not after.state:
+            self._drop_places(lambda one: one.job == before.id and one.until is None)
+        self._places |= {(one.lane, one.nth): one for one in change.places}
         if before.state is after.state:
             after = now._replace(seq=after.seq)
         elif before.state in FINAL:
@@ -244,6 +259,14 @@ class MemoryStore:
 
     def _drop_keys(self, is_dropped: Callable[[Key], bool]) -> None:
         self._keys = {name: key for name, key in self._keys.items() if not is_dropped(key)}
+
+    def _are_free(self, change: Change) -> bool:
+        held = (self._places.get((one.lane, one.nth)) for one in change.places)
+        now = change.events[-1].at
+        return all(one is None or (one.until is not None and one.until <= now) for one in held)
+
+    def _drop_places(self, is_dropped: Callable[[Place], bool]) -> None:
+        self._places = {at: one for at, one in self._places.items() if not is_dropped(one)}
 
     def _record(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -16,6 +16,7 @@ from taskbus.adapter.sql_schema import (
     key,
     link,
     metadata,
+    place,
     placement,
     result,
     result_part,
@@ -23,7 +24,18 @@ from taskbus.adapter.sql_schema import (
     tag,
 )
 from taskbus.model.errors import KeyTaken, StoreUnavailable
-from taskbus.model.job import FINAL, Change, Event, Job, Key, Link, Placement, State, Submission
+from taskbus.model.job import (
+    FINAL,
+    Change,
+    Event,
+    Job,
+    Key,
+    Link,
+    Place,
+    Placement,
+    State,
+    Submission,
+)
 from taskbus.model.json import load
 from taskbus.port.store import Entry
 
@@ -173,6 +185,17 @@ class SqlStore(SqlDatabase):
             sa.delete(key).where(key.c.name == _KEY, key.c.until <= sa.bindparam("now"))
         )
         self._release_keys = hot(sa.delete(key).where(key.c.job == _KEY, key.c.until.is_(None)))
+        self._insert_place = hot(sa.insert(place), Place._fields)
+        self._expire_place = hot(
+            sa.delete(place).where(
+                place.c.lane == _KEY,
+                place.c.nth == sa.bindparam("which"),
+                place.c.until <= sa.bindparam("now"),
+            )
+        )
+        self._release_place = hot(
+            sa.delete(place).where(place.c.job == _KEY, place.c.until.is_(None))
+        )
 
     def _create(self, db: sa.Connection) -> None:
         """Make the tables where there are none."""
@@ -264,7 +287,8 @@ class SqlStore(SqlDatabase):
             # Another's change may have left the job just where a refused one would have.
             refused: set[str] = set()
             for change in changes:
-                done.append(change.before.id not in refused and self._apply(cursor, change))
+                apply = self._apply_placed if change.places else self._apply
+                done.append(change.before.id not in refused and apply(cursor, change))
                 if not done[-1]:
                     refused.add(change.before.id)
             applied = [change for change, ok in zip(changes, done, strict=True) if ok]
@@ -278,6 +302,25 @@ class SqlStore(SqlDatabase):
 
         return self._transact(work, durable, recall)
 
+    def _apply_placed(self, cursor: Any, change: Change) -> bool:
+        """Together with its places, or not at all."""
+        cursor.execute("SAVEPOINT places")
+        if not (self._apply(cursor, change) and self._take_places(cursor, change)):
+            cursor.execute("ROLLBACK TO SAVEPOINT places")
+            return False
+        cursor.execute("RELEASE SAVEPOINT places")
+        return True
+
+    def _take_places(self, cursor: Any, change: Change) -> bool:
+        now = change.events[-1].at
+        for one in change.places:
+            self._expire_place.run(cursor, key=one.lane, which=one.nth, now=now)
+        try:
+            self._insert_place.run_each(cursor, change.places)
+        except self._driver.IntegrityError:
+            return False
+        return True
+
     def _apply(self, cursor: Any, change: Change) -> bool:
         before, after = change.before, change.after
         if change.keys and self._taken(cursor, change.keys, change.events[-1].at):
@@ -290,6 +333,8 @@ class SqlStore(SqlDatabase):
             advance.run(cursor, key=before.id, before=before.seq, **changed)
         if cursor.rowcount != 1:
             return False
+        if before.lane is not None and before.state is State.RUNNING is not after.state:
+            self._release_place.run(cursor, key=before.id)
         if before.state in FINAL:
             self._replay.run(
                 cursor, key=before.id, args=after.args, kwargs=after.kwargs, cancel=after.cancel

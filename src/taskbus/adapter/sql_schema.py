@@ -13,6 +13,7 @@ TIED = "tied = 1"
 _on_servers: Any = lambda *_, dialect, **__: dialect.name != "sqlite"  # noqa: E731
 _ID = sa.String(26)
 _NAME = sa.String(255)
+_LANE = sa.String(400)
 _POSITION = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 schema = sa.Table("taskbus_schema", metadata, sa.Column("version", sa.Integer, nullable=False))
@@ -35,8 +36,7 @@ job = sa.Table(
     sa.Column("policy", sa.Text(2**16), nullable=False),
     sa.Column("tags", sa.Text(2**16), nullable=False),
     sa.Column("tied", sa.SmallInteger, nullable=False),
-    sa.Column("lane", _NAME),
-    sa.Column("turn", sa.Double),
+    sa.Column("lane", _LANE),
     sa.Column("expires", sa.Double),
     sa.Column("started", sa.Double),
     sa.Column("finished", sa.Double),
@@ -55,7 +55,15 @@ job = sa.Table(
     sa.Index("job_waiting", "due", sqlite_where=sa.text(WAITING)).ddl_if("sqlite"),
     # A server has no partial indexes.
     sa.Index("job_state_due", "state", "due").ddl_if(callable_=_on_servers),
-    sa.Index("job_lane", "lane", "id", sqlite_where=sa.text("lane IS NOT NULL")),
+    # In the order in which those that wait go on.
+    sa.Index(
+        "job_lane",
+        "lane",
+        "state",
+        sa.text("priority DESC"),
+        "id",
+        sqlite_where=sa.text("lane IS NOT NULL"),
+    ),
     # Those that have ended come apart from all that are still tied.
     sa.Index("job_tied", "tied", "finished", sqlite_where=sa.text(TIED)),
     sa.Index("job_expires", "expires", sqlite_where=sa.text("expires IS NOT NULL")),
@@ -138,24 +146,15 @@ tag = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# The places of a concurrency limit that are taken: the primary key keeps two jobs from one place.
-slot = sa.Table(
-    "lane_slot",
+# The places of limits that are taken: the primary key keeps two jobs from one place.
+place = sa.Table(
+    "lane_place",
     metadata,
-    sa.Column("lane", _NAME, primary_key=True),
+    sa.Column("lane", _LANE, primary_key=True),
     sa.Column("nth", sa.Integer, primary_key=True),
     sa.Column("job", _ID, nullable=False),
-    sa.Column("since", sa.Double, nullable=False),
-    sa.Index("slot_of_job", "job"),
-    sqlite_with_rowid=False,
-)
-
-# When each rate limit has its next turn to give.
-rate = sa.Table(
-    "rate",
-    metadata,
-    sa.Column("name", _NAME, primary_key=True),
-    sa.Column("next", sa.Double, nullable=False),
+    sa.Column("until", sa.Double),
+    sa.Index("places_of_job", "job"),
     sqlite_with_rowid=False,
 )
 
@@ -173,8 +172,7 @@ MIGRATIONS = {
         "ALTER TABLE job ADD COLUMN policy TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE job ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE job ADD COLUMN tied SMALLINT NOT NULL DEFAULT 0",
-        "ALTER TABLE job ADD COLUMN lane VARCHAR(255)",
-        "ALTER TABLE job ADD COLUMN turn DOUBLE",
+        "ALTER TABLE job ADD COLUMN lane VARCHAR(400)",
         "ALTER TABLE job ADD COLUMN expires DOUBLE",
         # As the settings have it where they say nothing.
         "UPDATE job SET expires = finished + 604800 WHERE state = 'succeeded'",
@@ -182,7 +180,7 @@ MIGRATIONS = {
         " WHERE state IN ('failed', 'dead', 'cancelled')",
         "CREATE INDEX job_state ON job (state, id)",
         "CREATE INDEX job_uri ON job (uri, id)",
-        "CREATE INDEX job_lane ON job (lane, id) WHERE lane IS NOT NULL",
+        "CREATE INDEX job_lane ON job (lane, state, priority DESC, id) WHERE lane IS NOT NULL",
         "CREATE INDEX job_tied ON job (tied, finished) WHERE tied = 1",
         "CREATE INDEX job_expires ON job (expires) WHERE expires IS NOT NULL",
     ),

@@ -7,8 +7,8 @@
        |        ^       | free|            |      +--> failed
        |        | limit v     |            |      +--> retrying --+
        +-----> queued --------+            |      +--> dead       |
-       |        |  ^ ^ ^                   |                      |
-       |   rate v  | | +-------------------+ worker lost          |
+       |           ^ ^ ^                   |                      |
+       |           | | +-------------------+ worker lost          |
        +---> scheduled (due)                                      |
                    | +--------------------------------------------+ due
                    +--- replayed, from failed, dead and cancelled
@@ -40,7 +40,7 @@ class State(StrEnum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED}),
     State.WAITING: frozenset({State.QUEUED, State.SCHEDULED, State.CANCELLED}),
-    State.QUEUED: frozenset({State.RUNNING, State.WAITING, State.SCHEDULED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.RUNNING, State.WAITING, State.CANCELLED}),
     State.RUNNING: frozenset(
         {
             State.SUCCEEDED, State.FAILED, State.RETRYING, State.QUEUED, State.DEAD,
@@ -65,9 +65,9 @@ class Job(NamedTuple):
     submitted or replayed. ``cancel`` is who has asked the attempt under way to end.
 
     ``policy`` is a ``taskbus.model.policy.Policy``, ``tags`` a list of texts, both JSON. ``tied``
-    is 1 where other jobs, or a unique key, wait for this one's end. ``lane`` is the concurrency
-    limit that a waiting job waits for; ``turn`` the time that a rate limit has given it.
-    ``expires`` is when the ended job is forgotten.
+    is 1 where other jobs, or a unique key, wait for this one's end. ``lane`` is the limit that a
+    waiting job waits for, that a queued one has waited for, and in which a running one has a place
+    for as long as its attempt lasts. ``expires`` is when the ended job is forgotten.
     """
 
     id: str
@@ -86,7 +86,6 @@ class Job(NamedTuple):
     tags: str = "[]"
     tied: int = 0
     lane: str | None = None
-    turn: float | None = None
     expires: float | None = None
     started: float | None = None
     finished: float | None = None
@@ -158,11 +157,22 @@ class Submission(NamedTuple):
     links: tuple[Link, ...] = ()
 
 
+class Place(NamedTuple):
+    """A job's place in the lane of a limit, the ``nth`` from 0 on: taken until a time, or (None)
+    until the job's attempt has ended.
+    """
+
+    lane: str
+    nth: int
+    job: str
+    until: float | None
+
+
 class Change(NamedTuple):
     """One atomic step: the job before and after, its events, and its result once it has one.
 
-    A store applies it only where the job still is at ``before.seq``, and nobody holds the ``keys``
-    that a replayed job takes again.
+    A store applies it only where the job still is at ``before.seq``, nobody holds the ``keys``
+    that a replayed job takes again, and its ``places`` are free.
     """
 
     before: Job
@@ -170,6 +180,7 @@ class Change(NamedTuple):
     events: tuple[Event, ...]
     result: str | None = None
     keys: tuple[Key, ...] = ()
+    places: tuple[Place, ...] = ()
 
 
 def born(job: Job, reason: str, actor: str) -> Event:
@@ -188,10 +199,13 @@ def move(
     result: str | None = None,
     **fields: Any,
 ) -> Change:
-    """The change that brings a job into ``state``; raises ValueError where there is no such way."""
+    """The change that brings a job into ``state``; raises ValueError where there is no such way.
+
+    The job leaves its lane, unless ``lane`` is among the fields.
+    """
     if state not in TRANSITIONS[job.state]:
         raise ValueError(f"job {job.id}: no transition from {job.state} to {state}")
-    after = job._replace(state=state, seq=job.seq + 1, **fields)
+    after = job._replace(state=state, seq=job.seq + 1, **{"lane": None, **fields})
     body = {"reason": reason, "actor": actor, "attempt": after.attempt, **(data or {})}
     return Change(job, after, (Event(job.id, after.seq, at, state, dump(body)),), result)
 

@@ -38,6 +38,9 @@ class Store(Protocol):
         somebody has asked the attempt to end: it has to be cancelled instead. ``cancel``, ``args``
         and ``kwargs`` are written by a replay alone. Not ``durable``: a power failure, not a crash,
         may undo it.
+
+        ``places`` are free where nobody has them, or had them until a time that is no later than
+        the change. A running job that has a lane gives its place there back with its next state.
         """
 
     def renew(self, job: Job, lease: float) -> bool:
