@@ -16,12 +16,15 @@ from taskbus.model.settings import Settings, parse_settings
 from taskbus.port.backlog import Backlog
 from taskbus.port.expiry import Expiry
 from taskbus.port.keys import Keys
+from taskbus.port.limits import Limits
 from taskbus.port.links import Links
 
 if TYPE_CHECKING:
     from taskbus.adapter.sql import SqlStore
     from taskbus.core.retention import Retention
     from taskbus.edge.program import Service
+
+log = logging.getLogger(__name__)
 
 # Less than what supervisord adds to the longest call.
 _GRACE_SECONDS = 5.0
@@ -58,6 +61,25 @@ def check_targets(settings: Settings, api: ApiMap) -> None:
             map_ = LocatedToml(read_text(settings.api_map), str(settings.api_map))
             where = ("api", entry.pattern, entry.kind)
             raise map_.error(where, f"{entry.pattern}: {problem}", f"mend {entry.kind} or its code")
+
+
+def _followed_map(settings: Settings) -> Callable[[], ApiMap]:
+    """The API map as it is in its file, for who may go on with the last valid one."""
+    seen = os.stat(settings.api_map).st_mtime_ns
+    api = read_api_map(settings)
+
+    def current() -> ApiMap:
+        nonlocal seen, api
+        try:
+            changed = os.stat(settings.api_map).st_mtime_ns
+            if changed != seen:
+                seen = changed
+                api = read_api_map(settings)
+        except (OSError, ConfigError) as error:
+            log.warning("keeping the old API map: %s", error)
+        return api
+
+    return current
 
 
 def make_store(settings: Settings) -> "SqlStore":
@@ -101,6 +123,13 @@ def make_expiry(store: "SqlStore") -> Expiry:
     return SqlExpiry(store)
 
 
+def make_limits(store: "SqlStore") -> Limits:
+    """The store's limits."""
+    from taskbus.adapter.sql_limits import SqlLimits
+
+    return SqlLimits(store)
+
+
 def _retention(settings: Settings) -> "Retention":
     from taskbus.core.retention import Retention
 
@@ -132,6 +161,7 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
     store = make_store(settings)
     worker = Worker(
         store=store,
+        limits=make_limits(store),
         queues=[
             BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
             for _ in range(settings.worker_slots if most is None else 1)
@@ -194,6 +224,7 @@ def run_control(settings: Settings) -> None:
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Door, Doorbell
     from taskbus.adapter.process import Presence, ProcessLiveness
+    from taskbus.core.admission import Admission, Sweep
     from taskbus.core.chores import Chores
     from taskbus.core.follow import Ends, FollowUps
     from taskbus.core.forget import forgetting
@@ -236,7 +267,10 @@ def run_control(settings: Settings) -> None:
     )  # fmt: skip
     ends = Ends(FollowUps(store, links, time.time, retention), store, queue)
     forget = forgetting(store, keys, make_expiry(store), time.time)
-    others = (*recovery.chores(), *ends.chores(), *forget)
+    limits = make_limits(store)
+    admission = Admission(store, limits, time.time, _followed_map(settings), "chores")
+    sweep = Sweep(admission, limits, queue, time.time)
+    others = (*recovery.chores(), *ends.chores(), *sweep.chores(), *forget)
     run_chores(Chores(store, queue, time.time, *others))
 
     _serve(settings, "control", control, presence.drop, _GRACE_SECONDS)

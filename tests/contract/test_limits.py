@@ -1,7 +1,7 @@
 """What every store has to do for limits; see ``taskbus.port.limits`` and ``Store.advance``."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -13,6 +13,8 @@ from taskbus.core.cancel import cancelled
 from taskbus.model.job import Change, Job, Place, State, move, note
 from taskbus.port.limits import Limits
 from taskbus.port.store import Store
+from taskbus.wire import make_limits, open_store
+from tests.support.processes import line, python, say
 from tests.support.values import a_job, add, added, applied, failed, start, succeeded
 
 LANE = "com.example.dante.sleeper"
@@ -221,3 +223,29 @@ def test_a_lane_is_found_by_its_index(url: str) -> None:
         ]
     assert sum("job_lane (lane" in step for step in steps) == 3
     assert not [step for step in steps if "job_state" in step or "TEMP B-TREE" in step]
+
+
+# Several processes
+
+
+def test_eight_processes_share_a_lane_of_three(shared_url: str) -> None:
+    with closing(open_store(shared_url)) as store:
+        jobs = [added(store) for _ in range(40)]
+        with ExitStack() as stack:
+            deed = ("-m", "tests.support.store_user", "share_lane", shared_url, LANE, 3)
+            users = [stack.enter_context(python(*deed, job.id)) for job in jobs[:8]]
+            assert {line(user) for user in users} == {"ready"}
+            for user in users:
+                say(user, "now")
+            assert sorted(line(user) for user in users) == ["running"] * 3 + ["waiting"] * 5
+            for user in users:
+                say(user, "go on")
+            for user in users:
+                assert user.wait() == 0
+        assert make_limits(store).places(LANE) == []
+        assert store.counts() == {State.SUCCEEDED: 40}
+        at_a_time = [0]
+        for _, one in store.journal(0, 10_000):
+            step = {"running": 1, "succeeded": -1}.get(one.kind, 0)
+            at_a_time.append(at_a_time[-1] + step)
+        assert max(at_a_time) == 3

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_limits import SqlLimits
+from taskbus.core.admission import Admission, touched
 from taskbus.core.follow import FollowUps
 from taskbus.core.intake import Intake, prepare
 from taskbus.core.lease import claim
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import StoreUnavailable
-from taskbus.model.job import State
+from taskbus.model.job import Change, Job, State
 from taskbus.port.clock import Clock
 from taskbus.port.store import Store
 from taskbus.wire import make_keys, open_store
@@ -139,6 +141,40 @@ def fill_disk(store: Store, ballast: str) -> None:
             os.unlink(ballast)
     assert store.position() == 1 + len(taken)
     print("whole")
+
+
+def share_lane(store: SqlStore, uri: str, most: str, mine: str) -> None:
+    """Claim the job ``mine``, say what became of it and wait for a line; then run whatever is
+    queued, with at most so many in the lane, until every job has ended.
+    """
+    entry = Entry(uri, "exec", ("true",), concurrency=int(most))
+    limits = SqlLimits(store)
+    admission = Admission(store, limits, time.time, lambda: ApiMap([entry]), "me")
+    nobody = MemoryQueue(MemoryBroker())  # All look into the store.
+
+    def advance(changes: list[Change]) -> Job | None:
+        done = store.advance(changes)
+        for lane in touched(changes, done):
+            admission.look(lane, nobody)
+        return changes[-1].after if all(done) else None
+
+    def begin(job: str) -> Job | None:
+        changes = claim(store.job(job), _Me(), time.time(), 60)
+        return advance(admission.admit(changes, time.time())) if isinstance(changes, list) else None
+
+    job = None
+    while job is None:
+        job = begin(mine)
+    print(job.state, flush=True)
+    sys.stdin.readline()
+    if job.state is State.RUNNING:
+        assert advance([succeeded(job)])
+    while set(store.counts()) != {State.SUCCEEDED}:
+        for queued in store.jobs([State.QUEUED]):
+            job = begin(queued.id)
+            if job is not None and job.state is State.RUNNING:
+                assert advance([succeeded(job)])
+    nobody.close()
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import QueueUnavailable, StoreUnavailable
 from taskbus.port.backlog import Backlog
 from taskbus.port.keys import Keys
+from taskbus.port.limits import Limits
 from taskbus.port.links import Links
 from taskbus.port.store import Store
 from taskbus.worker import parent
@@ -265,7 +266,9 @@ class ToyWorker(Worker):
 class Bus:
     """See above. ``store`` and ``broker`` are as they are; everybody on the bus has mishaps."""
 
-    def __init__(self, store: Store, keys: Keys, links: Links, backlog: Backlog) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, links: Links, limits: Limits, backlog: Backlog
+    ) -> None:
         self.now = 1000.0
         self.store = store
         self.broker = Broker(self.clock)
@@ -280,6 +283,7 @@ class Bus:
         self._keys: Keys = self.mishaps.wrap(keys, StoreUnavailable)
         self._backlog: Backlog = self.mishaps.wrap(backlog, StoreUnavailable)
         self._links: Links = self.mishaps.wrap(links, StoreUnavailable)
+        self._limits: Limits = self.mishaps.wrap(limits, StoreUnavailable)
         self.intake = self._new_intake()
         self.chores = self.new_chores()
 
@@ -311,6 +315,7 @@ class Bus:
         name = f"toy/{len(self._dead) + len(self.workers)}/1"
         worker = ToyWorker(
             store=self.shaky_store,
+            limits=self._limits,
             queues=[self.queue() for _ in range(slots)],
             liveness=Names(name, self._dead),
             bell=self,

@@ -12,6 +12,7 @@ from pathlib import Path
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.adapter.process import ProcessLiveness
 from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_limits import SqlLimits
 from taskbus.adapter.sql_links import SqlLinks
 from taskbus.core.follow import FollowUps
 from taskbus.model.apimap import parse_api_map
@@ -42,6 +43,7 @@ def main() -> None:
     store = SqlStore(url)
     worker = Worker(
         store=store,
+        limits=SqlLimits(store),
         queues=[MemoryQueue(broker)],
         liveness=ProcessLiveness(),
         bell=Silence(),

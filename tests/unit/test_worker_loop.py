@@ -6,22 +6,25 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
+from taskbus.adapter.memory_limits import MemoryLimits
 from taskbus.adapter.memory_links import MemoryLinks
 from taskbus.adapter.sql import SqlStore
+from taskbus.core.cancel import cancel
 from taskbus.core.chores import Chores
 from taskbus.core.follow import Ends, FollowUps
 from taskbus.core.lease import MOST_LOSSES
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import StoreUnavailable
-from taskbus.model.job import Job, State
+from taskbus.model.job import Change, Job, State
 from taskbus.model.json import dump
 from taskbus.model.policy import Policy
 from taskbus.port.queue import Delivery, QueueStats
@@ -113,6 +116,7 @@ class Site:
 
         worker = Worker(
             store=self.store,
+            limits=MemoryLimits(self.store),
             queues=[MemoryQueue(self.broker) for _ in range(slots)],
             liveness=self.liveness,
             bell=self.bell,
@@ -570,6 +574,44 @@ def test_a_job_that_kills_its_workers_ends(site: Site) -> None:
     site.work(most=1)
     assert site.failure(job)["error"] == "taskbus.error.worker_lost"
     assert site.now(other).state is State.SUCCEEDED
+    assert site.queue.stats() == QueueStats(0, 0, 0)
+
+
+# Limits
+
+
+def test_slots_that_want_the_same_place_take_it_one_after_the_other(site: Site) -> None:
+    site.api = ApiMap([replace(site.api.entry("com.t.pid"), concurrency=1)])
+    jobs = [site.submit("pid") for _ in range(6)]
+    site.work(most=6, slots=3)
+    assert {site.now(job).state for job in jobs} == {State.SUCCEEDED}
+    assert any("waiting" in site.kinds(job) for job in jobs)
+    kinds = [entry.event.kind for entry in site.store.journal(0, 100)]
+    begun_or_ended = [kind for kind in kinds if kind in ("running", "succeeded")]
+    assert begun_or_ended == ["running", "succeeded"] * 6
+    assert site.queue.stats() == QueueStats(0, 0, 0)
+
+
+def test_a_job_that_is_cancelled_before_it_could_wait_is_no_longer_delivered(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its change is refused: the worker looks again, and finds nothing to do."""
+    entries = [site.api.entry(f"com.t.{name}") for name in ("pid", "add")]
+    site.api = ApiMap(replace(entry, concurrency=1) for entry in entries)
+    first, other = site.submit("pid"), site.submit("pid")
+    advance = site.store.advance
+
+    def slowly(changes: Sequence[Change], durable: bool = True) -> list[bool]:
+        if any(change.after.state is State.WAITING for change in changes):
+            monkeypatch.setattr(site.store, "advance", advance)
+            cancel(site.store, time.time, site.now(other), "ann")
+        return advance(changes, durable)
+
+    monkeypatch.setattr(site.store, "advance", slowly)
+    third = site.submit("add", 1)
+    site.work(most=2, slots=2)
+    assert {site.now(job).state for job in (first, third)} == {State.SUCCEEDED}
+    assert site.kinds(other) == ["queued", "cancelled"]
     assert site.queue.stats() == QueueStats(0, 0, 0)
 
 

@@ -8,6 +8,7 @@ import pytest
 from taskbus.adapter.memory import MemoryStore
 from taskbus.adapter.memory_backlog import MemoryBacklog
 from taskbus.adapter.memory_keys import MemoryKeys
+from taskbus.adapter.memory_limits import MemoryLimits
 from taskbus.adapter.memory_links import MemoryLinks
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
@@ -59,7 +60,9 @@ class Site:
 @pytest.fixture
 def site() -> Iterator[Site]:
     store = MemoryStore()
-    bus = Bus(store, MemoryKeys(store), MemoryLinks(store), MemoryBacklog(store))
+    bus = Bus(
+        store, MemoryKeys(store), MemoryLinks(store), MemoryLimits(store), MemoryBacklog(store)
+    )
     with bus.stage():
         yield Site(bus)
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from taskbus.adapter.sql import SqlStore, _job
+from taskbus.adapter.sql import SqlStore, as_job
 from taskbus.adapter.sql_schema import job, place
 from taskbus.model.job import Job, Place, State
 
@@ -47,7 +47,7 @@ class SqlLimits:
     def first(self, lane: str, count: int) -> list[Job]:
         """See Limits."""
         with self._store._read() as db:
-            return [_job(row) for row in db.execute(_FIRST, {"lane": lane, "most": count})]
+            return [as_job(row) for row in db.execute(_FIRST, {"lane": lane, "most": count})]
 
     def crowded(self) -> list[str]:
         """See Limits."""

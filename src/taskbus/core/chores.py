@@ -13,12 +13,19 @@ BITE = 500
 _FORGOTTEN = 5.0
 
 
+def _in_its_rhythm() -> None:
+    return None
+
+
 class Chore(NamedTuple):
-    """``run`` returns how many jobs it moved; a full bite means that there may be more."""
+    """``run`` returns how many jobs it moved; a full bite means that there may be more. ``sooner``
+    is the time when there is something to do, where that is known.
+    """
 
     name: str
     every: float
     run: Callable[[], int]
+    sooner: Callable[[], float | None] = _in_its_rhythm
 
 
 class Chores:
@@ -32,7 +39,7 @@ class Chores:
         self._queue = queue
         self._clock = clock
         self.table = (
-            Chore("queue jobs that are due", 0.5, self.queue_due),
+            Chore("queue jobs that are due", 0.5, self.queue_due, store.next_due),
             Chore("queue jobs that the queue may not know", 2.0, self.queue_forgotten),
             *others,
         )
@@ -45,11 +52,10 @@ class Chores:
             if self._next[chore.name] <= now:
                 moved = chore.run()
                 self._next[chore.name] = now if moved >= BITE else now + chore.every
-        wake = min(self._next.values())
-        due = self._store.next_due()
-        if due is not None and due < wake:
-            wake = self._next[self.table[0].name] = due
-        return max(0.0, wake - self._clock())
+            sooner = chore.sooner()
+            if sooner is not None:
+                self._next[chore.name] = min(self._next[chore.name], sooner)
+        return max(0.0, min(self._next.values()) - self._clock())
 
     def queue_due(self) -> int:
         """Scheduled and retrying jobs whose time has come."""

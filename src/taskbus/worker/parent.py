@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from taskbus.core.admission import Admission, touched
 from taskbus.core.chores import place
 from taskbus.core.follow import FollowUps, has_ended
 from taskbus.core.lease import Busy, Nothing, claim, lease_seconds
@@ -24,6 +25,7 @@ from taskbus.model.errors import QueueUnavailable, StoreUnavailable, TaskbusErro
 from taskbus.model.job import Change, Job, State, note
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
+from taskbus.port.limits import Limits
 from taskbus.port.liveness import Liveness
 from taskbus.port.queue import Delivery, Queue
 from taskbus.port.store import Store
@@ -78,6 +80,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
+        limits: Limits,
         queues: Sequence[Queue],
         liveness: Liveness,
         bell: Bell,
@@ -114,6 +117,7 @@ class Worker:
         self._store_pause = _FIRST_PAUSE
         self._listen()
         self._api, self._spares = self._warm()
+        self._admission = Admission(store, limits, clock, lambda: self._api, liveness.identity())
         self._old: list[Spares] = []
         # What is loaded now stays for good: no collection need look at it again.
         gc.collect()
@@ -205,25 +209,30 @@ class Worker:
         steps = [(slot, step) for slot in self._slots if (step := self._step(slot, now))]
         if not steps:
             return
-        ends = any(slot.job is not None for slot, _ in steps)
+        changes = [change for _, step in steps for change in step]
+        # A claim alone need not outlive a power failure: the job would be queued as before.
+        lasts = any(step[-1].after.state is not State.RUNNING for _, step in steps)
         try:
-            applied = iter(
-                self._store.advance([change for _, step in steps for change in step], durable=ends)
-            )
+            applied = self._store.advance(changes, durable=lasts)
         except StoreUnavailable:
             # They may have been taken all the same.
             for slot, step in steps:
                 slot.doubt = step[-1].after
             raise
         self._bell.ring()
+        oks = iter(applied)
         for slot, step in steps:
             # A list: all() alone would stop at the first refusal and leave the rest unread.
-            done = all([next(applied) for _ in step])  # noqa: C419
+            done = all([next(oks) for _ in step])  # noqa: C419
             if done:
                 self._committed(slot, step[-1].after)
             elif slot.job is not None:
                 slot.doubt = step[-1].after
-            # Else a claim: decided anew in the next turn, as the job has changed meanwhile.
+            # Else a claim: decided anew in the next turn, as the job has changed meanwhile, or its
+            # place is taken.
+        for lane in touched(changes, applied):
+            # By a slot whose connection does not await a delivery just now.
+            self._say(slot, partial(self._admission.look, lane, slot.queue))
 
     def _step(self, slot: _Slot, now: float) -> list[Change]:
         """What is to be stored of the slot's job now."""
@@ -248,7 +257,7 @@ class Worker:
             self._say(slot, lambda: slot.queue.delete(delivery))
         else:
             slot.before = self._follow_ups.before(decision[-1].after)
-            return decision
+            return self._admission.admit(decision, now)
         slot.clear()
         return []
 
