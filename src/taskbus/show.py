@@ -144,10 +144,13 @@ def jobs(found: Sequence[Mapping[str, Any]]) -> None:
     """One line a job."""
     rows = [
         (one["id"], one["state"], one["uri"], _when(one["created"]), _took(one),
-         (one["error"] or {}).get("message", "")[:60])
+         _why(one)[:60])
         for one in found
     ]  # fmt: skip
-    colours = [("", _STATE_COLOURS[one["state"]], "", "grey", "grey", "red") for one in found]
+    colours = [
+        ("", _STATE_COLOURS[one["state"]], "", "grey", "grey", "red" if one["error"] else "grey")
+        for one in found
+    ]
     _table(("JOB", "STATE", "URI", "CREATED", "TOOK", ""), rows, colours)
 
 
@@ -168,6 +171,7 @@ def job(one: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
     rows = {key: one[key] for key in shown}
     rows |= {"tags": one["tags"]} if one["tags"] else {}
     rows |= {"context": one["details"]["context"]} if "context" in one["details"] else {}
+    rows |= {"lane": one["lane"]} if one["lane"] else {}
     for key, value in rows.items():
         print(f"  {key:9} {json.dumps(value, ensure_ascii=False)}")
     if one["error"]:
@@ -210,6 +214,13 @@ def _table(
 
 def _when(at: float) -> str:
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    """What keeps it from success."""
+    if one["state"] == "waiting":
+        return f"limit of {one['lane']}" if one["lane"] else "other jobs"
+    return str((one["error"] or {}).get("message", ""))
 
 
 def _took(one: Mapping[str, Any]) -> str:

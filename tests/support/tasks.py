@@ -1,6 +1,7 @@
 """Tasks for tests."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -262,6 +263,21 @@ def meet(started: str, go_on: str, words: str = "") -> int:
         file.write(f"{os.getpid()}\n")
     read_file(go_on)
     return os.getpid()
+
+
+def be_one_of(most: int, folder: str) -> int:
+    """Wait at the folder's gate, as one of so many at most; fails where those are there already."""
+    for nth in range(most):
+        with open(f"{folder}/one-{nth}", "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            gate = os.open(f"{folder}/gate", os.O_RDONLY)
+            while os.read(gate, 1) not in (b"\n", b""):
+                pass
+            return nth
+    raise TaskFailure("too many at a time")
 
 
 def answer(started: str, go_on: str) -> None:

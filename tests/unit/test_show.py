@@ -50,3 +50,15 @@ def test_the_lines_are_the_shells_whatever_the_site(
 def test_what_is_not_there_is_not_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "cron/call.sh").unlink()
     assert "curl" not in greeted(folder, capsys, detached=False)
+
+
+def test_a_list_says_what_a_job_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    job = {
+        "id": "1", "uri": "com.x.y", "state": "waiting", "lane": "rate com.x.y#ann", "error": None,
+        "created": 0.0, "started": None, "finished": None,
+    }  # fmt: skip
+    show.jobs([job, job | {"lane": None}, job | {"state": "queued"}])
+    first, second, third = capsys.readouterr().out.splitlines()[1:]
+    assert first.endswith("limit of rate com.x.y#ann")
+    assert second.endswith("other jobs")
+    assert "com.x.y#ann" not in third

@@ -376,7 +376,7 @@ def _summary(job: Job) -> dict[str, Any]:
     error = None if job.error is None else load(job.error)
     return shown | {
         "state": job.state.value, "attempt": job.attempt, "seq": job.seq,
-        "worker": job.worker, "error": error, "tags": load(job.tags),
+        "worker": job.worker, "lane": job.lane, "error": error, "tags": load(job.tags),
     }  # fmt: skip
 
 
