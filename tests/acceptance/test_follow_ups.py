@@ -243,6 +243,17 @@ def test_what_a_job_still_looks_back_on_is_not_discarded(session: Session) -> No
     assert bad in session.call("taskbus.job.discard_many", uri=FAIL)
 
 
+def test_a_request_sent_again_under_its_key_has_no_second_follow_ups(session: Session) -> None:
+    request = {"idempotency_key": "once", "on_success": {"uri": ECHO}}
+    job = session.call("taskbus.job.submit", ADD, [1], **request)
+    [after] = followers(session, job)
+    assert session.call("taskbus.job.submit", ADD, [1], **request) == job
+    many = session.call("taskbus.job.submit_many", [{"uri": ADD, "args": [1], **request}] * 2)
+    assert many == [job, job]
+    assert followers(session, job) == [after]
+    assert told_before(session, after)[0]["job"] == job
+
+
 def test_a_cancelled_one_is_replayed_by_hand(session: Session) -> None:
     job = session.call("taskbus.job.submit", ADD, ["x"], on_success={"uri": ECHO})
     [after] = followers(session, job)

@@ -8,7 +8,7 @@ from taskbus.adapter.sql import SqlStore
 from taskbus.core.cancel import cancelled
 from taskbus.core.replay import replay
 from taskbus.core.retention import Retention
-from taskbus.model.job import Job, Key, Link, State
+from taskbus.model.job import Job, Key, Link, State, move
 from taskbus.port.expiry import Expiry
 from taskbus.port.store import Store
 from taskbus.wire import make_expiry
@@ -48,12 +48,16 @@ def test_a_replayed_job_does_not_expire(store: Store, expiry: Expiry) -> None:
     assert expiry.expired(2000.0, 9) == []
 
 
-def test_a_job_whose_end_another_one_waits_for_is_kept(store: Store, expiry: Expiry) -> None:
+def test_a_job_that_another_one_waits_for_or_looks_back_on_is_kept(
+    store: Store, expiry: Expiry
+) -> None:
     first, second = a_job(), a_job()
     last = a_job(state=State.WAITING)
     links = [Link(first.id, last.id, "end"), Link(second.id, last.id, "end")]
     store.add([submission(first), submission(second), submission(last, links=links)])
     ended(store, 10, first)
+    assert expiry.expired(9999.0, 9) == []
+    last = applied(store, move(last, State.QUEUED, 1001.0, reason="free", actor="test"))
     assert expiry.expired(9999.0, 9) == []
     ended(store, 20, last)
     assert expiry.expired(9999.0, 9) == [first.id, last.id]

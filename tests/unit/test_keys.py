@@ -9,6 +9,7 @@ from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
 from taskbus.adapter.memory_keys import MemoryKeys
 from taskbus.core.intake import Intake, prepare
 from taskbus.core.keys import sift
+from taskbus.core.plan import Plan
 from taskbus.core.replay import replay
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import IdempotencyMismatch, InvalidArgument, KeyTaken
@@ -268,6 +269,23 @@ def test_a_key_that_nobody_holds_and_nobody_gets_is_told(
     monkeypatch.setattr(site.keys, "holders", lambda _names, _now: {})
     with pytest.raises(KeyTaken):
         site.submit(idempotency_key="k")
+
+
+def test_what_follows_a_job_that_is_there_is_there_already(site: Site) -> None:
+    def planned() -> list[Submission]:
+        plan = Plan(API, lambda: site.now, {"caller_authid": "ann"})
+        follow_up = {"uri": "com.x.other", "on_success": {"uri": "com.x.other"}}
+        plan.add({"uri": "com.x.plain", "idempotency_key": "k", "on_end": [follow_up, follow_up]})
+        plan.add({"uri": "com.x.plain", "on_end": {"uri": "com.x.other"}})
+        return plan.submissions
+
+    first, second = planned(), planned()
+    (ids, again), (later,) = answers(site, first, second), answers(site, planned())
+    assert ids == [one.job.id for one in first]
+    assert again[0] == later[0] == ids[0]
+    # The other job of each call is a new one, and so is what follows it.
+    assert site.store.counts() == {State.QUEUED: 4, State.WAITING: 4 + 3}
+    assert {job.id for job in site.store.jobs()} >= {*again[5:], *later[5:]}
 
 
 def test_many_in_one_call() -> None:

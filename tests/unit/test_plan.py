@@ -12,7 +12,10 @@ from taskbus.model.job import Link, State, Submission
 from taskbus.model.policy import Policy
 
 URI = "com.x.plain"
-API = ApiMap([Entry(URI, "python", "a:b")])
+UNIQUE = "com.x.unique"
+API = ApiMap(
+    [Entry(URI, "python", "a:b"), Entry(UNIQUE, "python", "a:b", policy=Policy(unique=True))]
+)
 NOW = 1000.0
 
 
@@ -142,6 +145,38 @@ def test_each_request_of_a_call_has_follow_ups_of_its_own_up_to_a_limit_of_all(
     with pytest.raises(InvalidArgument, match="too many jobs") as caught:
         plan.add(request, "jobs[2]")
     assert caught.value.about["field"] == "jobs[2].on_end[47]"
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ({"unique": True, "on_end": {"uri": URI}}, "unique"),
+        ({"uri": UNIQUE, "on_end": {"uri": URI}}, "unique"),
+        ({"on_end": {"uri": UNIQUE}}, "on_end.unique"),
+        ({"on_end": [{"uri": URI}, {"uri": URI, "unique": "a"}]}, "on_end[1].unique"),
+        ({"on_end": {"uri": URI, "idempotency_key": "a"}}, "on_end.idempotency_key"),
+    ],
+)
+def test_for_a_job_that_waits_or_is_waited_for_no_other_may_answer(
+    request_: dict[str, Any], field: str
+) -> None:
+    error = refusal(**request_)
+    assert error.about["field"] == field
+    assert error.about["remedy"]
+
+
+@pytest.mark.parametrize("key", [{"unique": True}, {"idempotency_key": "a"}])
+def test_nor_for_one_that_others_of_its_call_wait_for(key: dict[str, Any]) -> None:
+    plan = a_plan()
+    ids = [plan.add({"uri": URI}, "jobs[0]"), plan.add({"uri": URI} | key, "jobs[1]")]
+    with pytest.raises(InvalidArgument) as caught:
+        plan.add({"uri": URI}, "then", ids, "end")
+    assert caught.value.about["field"] == f"jobs[1].{next(iter(key))}"
+
+
+def test_a_job_that_is_followed_may_have_an_idempotency_key() -> None:
+    first, after = planned(idempotency_key="a", on_end={"uri": UNIQUE, "unique": False})
+    assert (len(first.keys), len(after.keys)) == (1, 0)
 
 
 def test_unknown_options_are_told_of_those_that_there_are() -> None:
