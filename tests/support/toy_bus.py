@@ -14,7 +14,7 @@ import pytest
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.core.chores import Chores
-from taskbus.core.follow import FollowUps
+from taskbus.core.follow import Ends, FollowUps
 from taskbus.core.intake import Intake
 from taskbus.core.recovery import Recovery
 from taskbus.model.apimap import ApiMap, Entry
@@ -282,8 +282,9 @@ class Bus:
         self.shaky_store: Store = self.mishaps.wrap(store, StoreUnavailable)
         self._keys: Keys = self.mishaps.wrap(keys, StoreUnavailable)
         self._backlog: Backlog = self.mishaps.wrap(backlog, StoreUnavailable)
-        self._links: Links = self.mishaps.wrap(links, StoreUnavailable)
         self._limits: Limits = self.mishaps.wrap(limits, StoreUnavailable)
+        shaky_links: Links = self.mishaps.wrap(links, StoreUnavailable)
+        self._follow_ups = FollowUps(self.shaky_store, shaky_links, self.clock)
         self.intake = self._new_intake()
         self.chores = self.new_chores()
 
@@ -304,7 +305,8 @@ class Bus:
         """Another control, so to say."""
         store, queue, liveness = self.shaky_store, self.queue(), Names("control", self._dead)
         recovery = Recovery(store, self._backlog, queue, liveness, self.clock, TTR)
-        return Chores(store, queue, self.clock, *recovery.chores())
+        ends = Ends(self._follow_ups, store, queue)
+        return Chores(store, queue, self.clock, *recovery.chores(), *ends.chores())
 
     def restart_servants(self) -> None:
         """A new backend and a new control."""
@@ -320,7 +322,7 @@ class Bus:
             liveness=Names(name, self._dead),
             bell=self,
             clock=self.clock,
-            follow_ups=FollowUps(self.shaky_store, self._links, self.clock),
+            follow_ups=self._follow_ups,
             load_map=lambda: self.api,
             task_path=(),
             ttr=TTR,

@@ -12,7 +12,10 @@ from taskbus.adapter.memory_limits import MemoryLimits
 from taskbus.adapter.memory_links import MemoryLinks
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
-from taskbus.model.job import Job, State
+from taskbus.model.errors import TaskbusError
+from taskbus.model.job import FINAL, Job, State
+from tests.support.links import waiting_for
+from tests.support.mishaps import Died
 from tests.support.toy_bus import TTR, URI, Bus, Toy, ToyWorker
 from tests.support.values import added, applied, start, succeeded
 
@@ -211,3 +214,57 @@ def test_a_result_that_came_before_the_forker_died_counts(site: Site) -> None:
     worker.spares()[0].die()
     site.work(worker, lambda: site.now(job).state in (State.SUCCEEDED, State.FAILED))
     assert site.now(job).state is State.SUCCEEDED
+
+
+def go_on(site: Site, jobs: list[Job]) -> None:
+    """A second of everybody's life: one worker at least, the chores, children that do their job."""
+    bus = site.bus
+    bus.now += 1.0
+    bus.broker.pass_time()
+    if not bus.workers:
+        bus.hire(1)
+    bus.step(bus.workers[0])
+    for toy in bus.toys:
+        if toy.job and not toy.is_over:
+            toy.report(ok=toy.job != jobs[0].id)
+    try:
+        bus.chores.run()
+    except TaskbusError:
+        bus.restart_servants()
+    except Died:
+        bus.restart_servants()
+
+
+@pytest.mark.parametrize("kind", ["refused", "unheard", "died", "died after"])
+def test_whatever_goes_wrong_after_an_end_is_followed_once(kind: str) -> None:
+    """At each call in turn that a worker makes of store and queue, until there is none left."""
+    calls = 0
+    while True:
+        store = MemoryStore()
+        bus = Bus(store, MemoryKeys(store), MemoryLinks(store), MemoryBacklog(store))
+        with bus.stage():
+            site = Site(bus)
+            first, second = (added(store, uri=URI, tied=1) for _ in range(2))
+            place(store, bus.queue(), [first.placement, second.placement])
+            dropped = waiting_for(store, [first], "success", uri=URI, tied=1)
+            after_it = waiting_for(store, [dropped], "end", uri=URI)
+            both = waiting_for(store, [first, second], "end", uri=URI)
+            jobs = [first, second, dropped, after_it, both]
+            bus.mishaps.arm(calls, kind)
+            for _ in range(300):
+                go_on(site, jobs)
+                if all(site.now(job).state in FINAL for job in jobs):
+                    break
+            is_over = bus.mishaps._kind == kind
+            assert [site.now(job).state for job in jobs] == [
+                State.FAILED, State.SUCCEEDED, State.CANCELLED, State.SUCCEEDED, State.SUCCEEDED,
+            ]  # fmt: skip
+            assert site.kinds(dropped) == ["waiting", "cancelled"]
+            for job in (after_it, both):
+                assert site.kinds(job)[:2] == ["waiting", "queued"]
+                # Queued once more only for a worker that was lost.
+                assert site.kinds(job).count("queued") == 1 + site.now(job).losses
+        if is_over:
+            break
+        calls += 1
+    assert calls > 50
