@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from taskbus.adapter.memory import MemoryBroker, MemoryQueue
+from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
+from taskbus.adapter.memory_backlog import MemoryBacklog
+from taskbus.adapter.memory_keys import MemoryKeys
+from taskbus.adapter.memory_limits import MemoryLimits
+from taskbus.adapter.memory_links import MemoryLinks
+from taskbus.adapter.sql import SqlStore
+from taskbus.adapter.sql_backlog import SqlBacklog
+from taskbus.adapter.sql_keys import SqlKeys
+from taskbus.adapter.sql_limits import SqlLimits
+from taskbus.adapter.sql_links import SqlLinks
 from taskbus.core.chores import Chores
 from taskbus.core.follow import Ends, FollowUps
 from taskbus.core.intake import Intake
@@ -372,3 +381,12 @@ class Bus:
                 yield
             finally:
                 self.close()
+
+
+def bus_on(store: MemoryStore | SqlStore) -> Bus:
+    """A bus on this store."""
+    if isinstance(store, MemoryStore):
+        return Bus(
+            store, MemoryKeys(store), MemoryLinks(store), MemoryLimits(store), MemoryBacklog(store)
+        )
+    return Bus(store, SqlKeys(store), SqlLinks(store), SqlLimits(store), SqlBacklog(store))

@@ -23,11 +23,7 @@ from hypothesis.stateful import (
 )
 
 from taskbus.adapter.memory import MemoryStore
-from taskbus.adapter.memory_backlog import MemoryBacklog
-from taskbus.adapter.memory_keys import MemoryKeys
 from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_backlog import SqlBacklog
-from taskbus.adapter.sql_keys import SqlKeys
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
 from taskbus.core.intake import prepare
@@ -37,7 +33,7 @@ from taskbus.model.errors import JobEnded, NotReplayable, QueueUnavailable, Stor
 from taskbus.model.job import FINAL, REPLAYABLE, TRANSITIONS, Event, Job, State
 from taskbus.port.store import Store
 from tests.support.mishaps import Died
-from tests.support.toy_bus import TTR, URI, Bus, Toy
+from tests.support.toy_bus import TTR, URI, Bus, Toy, bus_on
 
 _EVER = 1e12
 _MOST_ROUNDS = 100
@@ -65,7 +61,7 @@ class Lives(RuleBasedStateMachine):
 
     def make_bus(self) -> Bus:
         store = MemoryStore()
-        return Bus(store, MemoryKeys(store), MemoryBacklog(store))
+        return bus_on(store)
 
     def teardown(self) -> None:
         try:
@@ -407,7 +403,7 @@ class LivesInSqlite(Lives):
     def make_bus(self) -> Bus:
         self.folder = tempfile.TemporaryDirectory(prefix="tb")
         store = SqlStore(f"sqlite:///{Path(self.folder.name) / 'taskbus.db'}")
-        return Bus(store, SqlKeys(store), SqlBacklog(store))
+        return bus_on(store)
 
     def teardown(self) -> None:
         try:

@@ -6,17 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from taskbus.adapter.memory import MemoryStore
-from taskbus.adapter.memory_backlog import MemoryBacklog
-from taskbus.adapter.memory_keys import MemoryKeys
-from taskbus.adapter.memory_limits import MemoryLimits
-from taskbus.adapter.memory_links import MemoryLinks
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
 from taskbus.model.errors import TaskbusError
 from taskbus.model.job import FINAL, Job, State
 from tests.support.links import waiting_for
 from tests.support.mishaps import Died
-from tests.support.toy_bus import TTR, URI, Bus, Toy, ToyWorker
+from tests.support.toy_bus import TTR, URI, Bus, Toy, ToyWorker, bus_on
 from tests.support.values import added, applied, start, succeeded
 
 
@@ -63,9 +59,7 @@ class Site:
 @pytest.fixture
 def site() -> Iterator[Site]:
     store = MemoryStore()
-    bus = Bus(
-        store, MemoryKeys(store), MemoryLinks(store), MemoryLimits(store), MemoryBacklog(store)
-    )
+    bus = bus_on(store)
     with bus.stage():
         yield Site(bus)
 
@@ -241,7 +235,7 @@ def test_whatever_goes_wrong_after_an_end_is_followed_once(kind: str) -> None:
     calls = 0
     while True:
         store = MemoryStore()
-        bus = Bus(store, MemoryKeys(store), MemoryLinks(store), MemoryBacklog(store))
+        bus = bus_on(store)
         with bus.stage():
             site = Site(bus)
             first, second = (added(store, uri=URI, tied=1) for _ in range(2))
