@@ -17,6 +17,7 @@ from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.model.errors import QueueUnavailable
 from taskbus.model.identity import new_job_id
 from taskbus.model.job import Placement
+from taskbus.model.options import DEFAULT_QUEUE
 from taskbus.port.queue import Delivery, Queue, QueueStats
 from tests.support.beanstalkd import Beanstalkd, running_beanstalkd
 from tests.support.processes import PATIENCE
@@ -25,8 +26,8 @@ from tests.support.processes import PATIENCE
 class Service(Protocol):
     """A queue server, as these tests need it."""
 
-    def connect(self) -> Queue:
-        """A new connection."""
+    def connect(self, *queues: str) -> Queue:
+        """A new connection, to take from these queues, or from the default one."""
 
     def stop(self) -> None:
         """The server crashes."""
@@ -41,8 +42,8 @@ class MemoryService:
         self._broker = MemoryBroker()
         self.stop, self.start = self._broker.stop, self._broker.start
 
-    def connect(self) -> Queue:
-        queue = MemoryQueue(self._broker)
+    def connect(self, *queues: str) -> Queue:
+        queue = MemoryQueue(self._broker, queues or (DEFAULT_QUEUE,))
         self._connections.callback(queue.close)
         return queue
 
@@ -53,8 +54,8 @@ class BeanstalkdService:
         self._address = server.address
         self.stop, self.start = server.stop, server.start
 
-    def connect(self, ttr: int = 60) -> Queue:
-        queue = BeanstalkdQueue(self._address, ttr)
+    def connect(self, *queues: str, ttr: int = 60) -> Queue:
+        queue = BeanstalkdQueue(self._address, ttr, queues or (DEFAULT_QUEUE,))
         self._connections.callback(queue.close)
         return queue
 
@@ -84,8 +85,8 @@ def queue(service: Service) -> Queue:
     return service.connect()
 
 
-def put(queue: Queue, *jobs: str, priority: int = 500) -> None:
-    queue.put([Placement(job, priority) for job in jobs])
+def put(queue: Queue, *jobs: str, priority: int = 500, into: str = DEFAULT_QUEUE) -> None:
+    queue.put([Placement(job, priority, into) for job in jobs])
 
 
 def take(queue: Queue) -> Delivery:
@@ -198,6 +199,71 @@ def test_consumers_get_different_jobs(service: Service) -> None:
         work = [pool.submit(consume, service.connect()) for _ in range(consumers)]
         found = [job for one in work for job in one.result()]
     assert sorted(found) == sorted(jobs)
+
+
+# Several queues
+
+
+def test_who_asks_gets_what_is_in_its_queues(service: Service) -> None:
+    plain, slow, other = service.connect(), service.connect("slow"), service.connect("x.y-z")
+    plain.request()
+    slow.request()
+    put(other, "other's", into="x.y-z")
+    assert not is_readable(plain)
+    assert not is_readable(slow)
+    put(other, "slow's", into="slow")
+    assert taken(slow).job == "slow's"
+    assert not is_readable(plain)
+    put(slow, "default's")
+    assert taken(plain).job == "default's"
+    assert take(other).job == "other's"
+
+
+def test_entries_of_several_queues_in_one_put(service: Service) -> None:
+    queue = service.connect()
+    names = [DEFAULT_QUEUE, "slow", "slow", DEFAULT_QUEUE, "fast"] * 300
+    queue.put([Placement(f"{name} {nth}", 500, name) for nth, name in enumerate(names)])
+    put(queue, "last")
+    for name in (DEFAULT_QUEUE, "slow", "fast"):
+        taker = service.connect(name)
+        expected = [f"{name} {nth}" for nth, one in enumerate(names) if one == name]
+        assert [take(taker).job for _ in expected] == expected
+    assert take(queue).job == "last"
+
+
+def test_priority_and_age_count_over_all_queues_of_one_who_asks(service: Service) -> None:
+    queue = service.connect("a", "b")
+    put(queue, "first", into="b")
+    put(queue, "second", into="a")
+    put(queue, "urgent", priority=1000, into="a")
+    put(queue, "nobody's", priority=1000, into="c")
+    assert [take(queue).job for _ in range(3)] == ["urgent", "first", "second"]
+
+
+def test_what_comes_back_comes_back_to_its_queue(service: Service) -> None:
+    plain, leaving, slow = service.connect(), service.connect("slow"), service.connect("slow")
+    put(plain, "one", "two", into="slow")
+    assert leaving.release(take(leaving), 0)
+    take(leaving)
+    leaving.close()
+    plain.request()
+    assert {take(slow).job, take(slow).job} == {"one", "two"}
+    assert not is_readable(plain)
+
+
+def test_stats_of_queues(service: Service) -> None:
+    plain, slow = service.connect(), service.connect("slow")
+    put(plain, "one")
+    put(plain, "two", "three", "four", into="slow")
+    delivery = take(slow)
+    take(slow)
+    assert plain.stats("default") == QueueStats(1, 0, 0)
+    assert plain.stats("slow") == slow.stats("slow") == QueueStats(1, 2, 0)
+    assert slow.release(delivery, 3600)
+    assert plain.stats("slow") == QueueStats(1, 1, 1)
+    assert plain.stats("slow", "default") == QueueStats(2, 1, 1)
+    assert plain.stats("unknown") == QueueStats(0, 0, 0)
+    assert plain.stats() == slow.stats() == QueueStats(2, 1, 1)
 
 
 # Reservations

@@ -1,15 +1,18 @@
-"""The queue in beanstalkd, through greenstalk. The body of a queue entry is a job id."""
+"""The queue in beanstalkd, through greenstalk. Each queue is a tube, and the body of an entry a
+job id.
+"""
 
 import math
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import greenstalk
 
 from taskbus.model.errors import QueueUnavailable
 from taskbus.model.job import Placement
+from taskbus.model.options import DEFAULT_QUEUE
 from taskbus.port.queue import Delivery, QueueStats
 
 TUBE = "taskbus"
@@ -21,16 +24,22 @@ _PATIENCE = 30.0
 class _Client(greenstalk.Client[str]):
     """greenstalk, with commands sent ahead of their answers."""
 
+    used = DEFAULT_QUEUE
+
     def put_all(self, placements: Sequence[Placement], ttr: int) -> None:
         """Many puts in one write: answers come back in the order of the commands."""
-        self._sock.sendall(
-            b"".join(
-                [b"put %d 0 %d %d\r\n%b\r\n" % (one.urgency, ttr, len(one.job), one.job.encode())
-                 for one in placements]
-            )
-        )  # fmt: skip
-        for _ in placements:
-            greenstalk._parse_response(self._reader.readline(), b"INSERTED")
+        commands, answers = [], []
+        for one in placements:
+            if one.queue != self.used:
+                self.used = one.queue
+                commands.append(b"use %b\r\n" % _tube(one.queue).encode())
+                answers.append(b"USING")
+            job = one.job.encode()
+            commands.append(b"put %d 0 %d %d\r\n%b\r\n" % (one.urgency, ttr, len(job), job))
+            answers.append(b"INSERTED")
+        self._sock.sendall(b"".join(commands))
+        for answer in answers:
+            greenstalk._parse_response(self._reader.readline(), answer)
 
     def ask(self) -> None:
         """Send a reserve."""
@@ -44,6 +53,18 @@ class _Client(greenstalk.Client[str]):
         number, size = greenstalk._parse_response(line, b"RESERVED")
         return greenstalk.Job(int(number), self._read_chunk(int(size)).decode())
 
+    def counts(self, tube: str) -> QueueStats:
+        """How many entries a tube has: none where there is no such tube."""
+        try:
+            found = self.stats_tube(tube)
+        except greenstalk.NotFoundError:
+            return QueueStats(0, 0, 0)
+        return QueueStats(
+            int(found["current-jobs-ready"]),
+            int(found["current-jobs-reserved"]),
+            int(found["current-jobs-delayed"]),
+        )
+
     def fileno(self) -> int:
         return self._sock.fileno()
 
@@ -51,11 +72,18 @@ class _Client(greenstalk.Client[str]):
 class BeanstalkdQueue:
     """A Queue on one connection, made again when it broke; see ``taskbus.port.queue``."""
 
-    def __init__(self, address: str | tuple[str, int], ttr: int, tube: str = TUBE) -> None:
-        """``address``: a Unix socket's path or (host, port). ``ttr``: seconds, at least 2."""
+    def __init__(
+        self,
+        address: str | tuple[str, int],
+        ttr: int,
+        queues: Collection[str] = (DEFAULT_QUEUE,),
+    ) -> None:
+        """``address``: a Unix socket's path or (host, port). ``ttr``: seconds, at least 2;
+        ``queues``: those to take from.
+        """
         self._address = address
         self._ttr = ttr
-        self._tube = tube
+        self._queues = queues
         self._client: _Client | None = None
         self._lock = threading.RLock()
 
@@ -103,15 +131,11 @@ class BeanstalkdQueue:
 
         return self._unless_gone(say)
 
-    def stats(self) -> QueueStats:
+    def stats(self, *queues: str) -> QueueStats:
         """See Queue."""
         with self._talk() as client:
-            found = client.stats_tube(self._tube)
-            return QueueStats(
-                int(found["current-jobs-ready"]),
-                int(found["current-jobs-reserved"]),
-                int(found["current-jobs-delayed"]),
-            )
+            tubes = list(map(_tube, queues)) or [tube for tube in client.tubes() if _is_ours(tube)]
+            return QueueStats(*map(sum, zip(*map(client.counts, tubes), strict=True)))
 
     def instance(self) -> str:
         """See Queue."""
@@ -141,7 +165,7 @@ class BeanstalkdQueue:
         with self._lock:
             try:
                 if self._client is None:
-                    self._client = _connect(self._address, self._tube)
+                    self._client = _connect(self._address, self._queues)
                 yield self._client
             # greenstalk asserts that a line is whole, which it is not when the server dies.
             except (OSError, greenstalk.Error, ValueError, AssertionError) as error:
@@ -152,7 +176,7 @@ class BeanstalkdQueue:
                 ) from error
 
 
-def _connect(address: str | tuple[str, int], tube: str) -> _Client:
+def _connect(address: str | tuple[str, int], queues: Collection[str]) -> _Client:
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
     else:
@@ -160,10 +184,18 @@ def _connect(address: str | tuple[str, int], tube: str) -> _Client:
     try:
         sock.settimeout(_PATIENCE)
         sock.connect(address)
-        return _Client(sock, use=tube, watch=tube)
+        return _Client(sock, use=_tube(DEFAULT_QUEUE), watch=[_tube(name) for name in queues])
     except BaseException:
         sock.close()
         raise
+
+
+def _tube(queue: str) -> str:
+    return TUBE if queue == DEFAULT_QUEUE else f"{TUBE}.{queue}"
+
+
+def _is_ours(tube: str) -> bool:
+    return tube == TUBE or tube.startswith(f"{TUBE}.")
 
 
 def _job(delivery: Delivery) -> "greenstalk.Job[str]":

@@ -2,10 +2,10 @@
 
 import os
 import threading
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from heapq import heappop, heappush
 from typing import NamedTuple
 
 from taskbus.model.errors import KeyTaken, QueueUnavailable, StoreUnavailable
@@ -22,6 +22,7 @@ from taskbus.model.job import (
     Submission,
 )
 from taskbus.model.json import load
+from taskbus.model.options import DEFAULT_QUEUE
 from taskbus.model.uri import covers
 from taskbus.port.queue import Delivery, QueueStats
 from taskbus.port.store import Entry
@@ -284,6 +285,7 @@ class _Queued(NamedTuple):
     urgency: int
     number: int
     job: str
+    queue: str
 
 
 class MemoryBroker:
@@ -328,19 +330,22 @@ class MemoryBroker:
     def put(self, placement: Placement) -> None:
         """One more entry."""
         self._count += 1
-        self.add(_Queued(placement.urgency, self._count, placement.job))
+        self.add(_Queued(placement.urgency, self._count, placement.job, placement.queue))
 
     def add(self, entry: _Queued) -> None:
         """Ready for whoever asks, or has asked."""
-        heappush(self._ready, entry)
+        insort(self._ready, entry)
         self.serve()
 
     def serve(self) -> None:
         """Give what is ready to those who asked, in their order."""
-        while self.asking and self._ready:
-            queue, entry = self.asking.pop(0), heappop(self._ready)
-            self.reserved[entry.number] = queue, entry
-            queue.give(entry)
+        for queue in tuple(self.asking):
+            entry = next((one for one in self._ready if one.queue in queue.queues), None)
+            if entry is not None:
+                self.asking.remove(queue)
+                self._ready.remove(entry)
+                self.reserved[entry.number] = queue, entry
+                queue.give(entry)
 
     def delay(self, entry: _Queued, seconds: float) -> None:
         """Ready in so many seconds, whoever is connected then."""
@@ -353,7 +358,7 @@ class MemoryBroker:
         """Delete an entry that nobody has reserved."""
         left = [entry for entry in self._ready if entry.number != number]
         removed = len(left) < len(self._ready)
-        self._ready = sorted(left)
+        self._ready = left
         return self._delayed.pop(number, None) is not None or removed
 
     def leave(self, queue: "MemoryQueue") -> None:
@@ -366,9 +371,15 @@ class MemoryBroker:
                 del self.reserved[number]
                 self.add(entry)
 
-    def stats(self) -> QueueStats:
-        """Counts."""
-        return QueueStats(len(self._ready), len(self.reserved), len(self._delayed))
+    def stats(self, queues: Collection[str]) -> QueueStats:
+        """Counts of these queues, or of all."""
+        reserved = [entry for _, entry in self.reserved.values()]
+        return QueueStats(
+            *(
+                sum(not queues or entry.queue in queues for entry in entries)
+                for entries in (self._ready, reserved, self._delayed.values())
+            )
+        )
 
     def _due(self, entry: _Queued) -> None:
         with self.lock:
@@ -379,8 +390,9 @@ class MemoryBroker:
 class MemoryQueue:
     """A Queue: one connection to a broker; see ``taskbus.port.queue``."""
 
-    def __init__(self, broker: MemoryBroker) -> None:
+    def __init__(self, broker: MemoryBroker, queues: Collection[str] = (DEFAULT_QUEUE,)) -> None:
         self._broker = broker
+        self.queues = queues
         # Made with the connection; it becomes readable with an answer, or when the broker stops.
         self._bell: int | None = None
         self._given: _Queued | None = None
@@ -438,10 +450,10 @@ class MemoryQueue:
                 broker.add(entry)
             return True
 
-    def stats(self) -> QueueStats:
+    def stats(self, *queues: str) -> QueueStats:
         """See Queue."""
         with self._talk() as broker:
-            return broker.stats()
+            return broker.stats(queues)
 
     def instance(self) -> str:
         """See Queue."""

@@ -1,4 +1,4 @@
-"""The queue: which job to look at next. A hint; the store is the truth."""
+"""The queue server: which job to look at next. A hint; the store is the truth."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -22,13 +22,19 @@ class QueueStats(NamedTuple):
 
 
 class Queue(Protocol):
-    """One connection. Every method raises QueueUnavailable when the server cannot be reached."""
+    """One connection, which takes from the queues that it was made for, and puts into every one.
+    Every method raises QueueUnavailable when the server cannot be reached.
+    """
 
     def put(self, placements: Sequence[Placement]) -> None:
-        """Queue job ids; those of higher priority come out earlier, equal ones in order."""
+        """Queue job ids, each in its queue; those of higher priority come out earlier, equal ones
+        in order.
+        """
 
     def request(self) -> None:
-        """Ask for the next delivery; nothing else may be said until ``take`` has answered."""
+        """Ask for the next delivery: of all its queues, the one of the highest priority. Nothing
+        else may be said until ``take`` has answered.
+        """
 
     def fileno(self) -> int:
         """Becomes readable when ``take`` will not wait."""
@@ -45,8 +51,8 @@ class Queue(Protocol):
     def release(self, delivery: Delivery, delay: float) -> bool:
         """Deliver again, to anyone, in ``delay`` seconds; False when the reservation is lost."""
 
-    def stats(self) -> QueueStats:
-        """Counts of the queue as a whole."""
+    def stats(self, *queues: str) -> QueueStats:
+        """Counts of these queues together; of all that there are, where none is named."""
 
     def instance(self) -> str:
         """Names the server as it runs now: another one after each start."""
