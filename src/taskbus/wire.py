@@ -13,14 +13,10 @@ from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.errors import ConfigError, TaskFailure
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Settings, parse_settings
-from taskbus.port.backlog import Backlog
-from taskbus.port.expiry import Expiry
-from taskbus.port.keys import Keys
-from taskbus.port.limits import Limits
-from taskbus.port.links import Links
+from taskbus.port.sides import Sides
+from taskbus.port.store import Store
 
 if TYPE_CHECKING:
-    from taskbus.adapter.sql import SqlStore
     from taskbus.core.retention import Retention
     from taskbus.edge.program import Service
 
@@ -82,52 +78,33 @@ def _followed_map(settings: Settings) -> Callable[[], ApiMap]:
     return current
 
 
-def make_store(settings: Settings) -> "SqlStore":
+def make_store(settings: Settings) -> Store:
     """The store that the settings name; raises StoreUnavailable, or ConfigError."""
+    return make_sides(settings).store
+
+
+def make_sides(settings: Settings) -> Sides:
+    """The store that the settings name, with its other ports."""
     file = settings.store_url_file
-    return open_store(settings.database if file is None else read_text(file).strip())
+    return open_sides(settings.database if file is None else read_text(file).strip())
 
 
-def open_store(url: str) -> "SqlStore":
+def open_store(url: str) -> Store:
     """The store at this URL, its tables made where they are missing; raises StoreUnavailable."""
+    return open_sides(url).store
+
+
+def open_sides(url: str) -> Sides:
+    """The store at this URL with its other ports. A driver is imported only where it is needed."""
+    if url.startswith(("mongodb://", "mongodb+srv://")):
+        from taskbus.adapter.mongo import MongoStore
+        from taskbus.adapter.mongo_sides import mongo_sides
+
+        return mongo_sides(MongoStore(url))
     from taskbus.adapter.sql import SqlStore
+    from taskbus.adapter.sql_sides import sql_sides
 
-    return SqlStore(url)
-
-
-def make_keys(store: "SqlStore") -> Keys:
-    """The store's keys."""
-    from taskbus.adapter.sql_keys import SqlKeys
-
-    return SqlKeys(store)
-
-
-def make_links(store: "SqlStore") -> Links:
-    """The store's links."""
-    from taskbus.adapter.sql_links import SqlLinks
-
-    return SqlLinks(store)
-
-
-def make_backlog(store: "SqlStore") -> Backlog:
-    """The store's backlog."""
-    from taskbus.adapter.sql_backlog import SqlBacklog
-
-    return SqlBacklog(store)
-
-
-def make_expiry(store: "SqlStore") -> Expiry:
-    """The expiry of the store's jobs."""
-    from taskbus.adapter.sql_expiry import SqlExpiry
-
-    return SqlExpiry(store)
-
-
-def make_limits(store: "SqlStore") -> Limits:
-    """The store's limits."""
-    from taskbus.adapter.sql_limits import SqlLimits
-
-    return SqlLimits(store)
+    return sql_sides(SqlStore(url))
 
 
 def _retention(settings: Settings) -> "Retention":
@@ -158,10 +135,10 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
     from taskbus.worker.parent import Worker
 
     presence = Presence(settings.run, name)
-    store = make_store(settings)
+    sides = make_sides(settings)
     worker = Worker(
-        store=store,
-        limits=make_limits(store),
+        store=sides.store,
+        limits=sides.limits,
         queues=[
             BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
             for _ in range(settings.worker_slots if most is None else 1)
@@ -169,7 +146,7 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
         liveness=ProcessLiveness(),
         bell=Doorbell(settings.doorbell),
         clock=time.time,
-        follow_ups=FollowUps(store, make_links(store), time.time, _retention(settings)),
+        follow_ups=FollowUps(sides.store, sides.links, time.time, _retention(settings)),
         load_map=lambda: read_api_map(settings),
         task_path=[str(settings.tasks)],
         ttr=settings.worker_ttr,
@@ -200,9 +177,9 @@ def run_backend(settings: Settings, namespace: str) -> None:
             f"it has {', '.join(api.namespaces()) or 'no entries'}",
         )
     sys.path.insert(0, str(settings.tasks))
-    store = make_store(settings)
+    sides = make_sides(settings)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
-    intake = Intake(store, make_keys(store), queue, Doorbell(settings.doorbell))
+    intake = Intake(sides.store, sides.keys, queue, Doorbell(settings.doorbell))
     presence = Presence(settings.run, f"backend-{namespace}")
     backend = Backend(
         reactor=reactor,
@@ -235,8 +212,8 @@ def run_control(settings: Settings) -> None:
     from taskbus.edge.control import Control, run_chores, run_relay
 
     reactor: Any = installed
-    store = make_store(settings)
-    keys, links = make_keys(store), make_links(store)
+    sides = make_sides(settings)
+    store, keys, links = sides.store, sides.keys, sides.links
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     bell = Doorbell(settings.doorbell)
     presence = Presence(settings.run, "control")
@@ -262,12 +239,12 @@ def run_control(settings: Settings) -> None:
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)
     retention = _retention(settings)
     recovery = Recovery(
-        store, make_backlog(store), queue, ProcessLiveness(), time.time, settings.worker_ttr,
+        store, sides.backlog, queue, ProcessLiveness(), time.time, settings.worker_ttr,
         retention,
     )  # fmt: skip
     ends = Ends(FollowUps(store, links, time.time, retention), store, queue)
-    forget = forgetting(store, keys, make_expiry(store), time.time)
-    limits = make_limits(store)
+    forget = forgetting(store, keys, sides.expiry, time.time)
+    limits = sides.limits
     admission = Admission(store, limits, time.time, _followed_map(settings), "chores")
     sweep = Sweep(admission, limits, queue, time.time)
     others = (*recovery.chores(), *ends.chores(), *sweep.chores(), *forget)

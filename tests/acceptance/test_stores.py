@@ -3,7 +3,7 @@
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ import pytest
 from autobahn.wamp.exception import ApplicationError
 
 from tests.support.mariadb import running_mariadb
+from tests.support.mongo import running_mongo
 from tests.support.router import Session
 from tests.support.site import Site, eventually, running_site
 
@@ -40,13 +41,15 @@ class Server(Protocol):
         """Break every connection."""
 
 
-SERVERS = {"mariadb": running_mariadb}
+SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
+    "mariadb": running_mariadb,
+    "mongo": running_mongo,
+}
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    serve: AbstractContextManager[Server] = SERVERS[request.param]()
-    with serve as running:
+    with SERVERS[request.param]() as running:
         yield running
 
 

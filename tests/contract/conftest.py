@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from taskbus.adapter.memory import MemoryStore
-from taskbus.adapter.memory_limits import MemoryLimits
-from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_limits import SqlLimits
+from taskbus.port.backlog import Backlog
+from taskbus.port.expiry import Expiry
+from taskbus.port.keys import Keys
 from taskbus.port.limits import Limits
+from taskbus.port.links import Links
+from taskbus.port.sides import Sides
 from taskbus.port.store import Store
-from taskbus.wire import open_store
+from taskbus.wire import open_sides
 from tests.support.mariadb import MariaDb, running_mariadb
+from tests.support.mongo import MongoDb, RealMongoDb, some_mongo
+from tests.support.sides import sides_of
 
-SQL = ("sqlite", "mariadb")
-SHARED = SQL
+SHARED = ("sqlite", "mariadb", "mongo")
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +28,30 @@ def mariadb() -> Iterator[MariaDb]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mongo() -> Iterator[MongoDb | RealMongoDb]:
+    with some_mongo() as server:
+        yield server
+
+
 def _url(kind: str, request: pytest.FixtureRequest) -> str:
     if kind == "sqlite":
         return f"sqlite:///{request.getfixturevalue('tmp_path') / 'taskbus.db'}"
-    server: MariaDb = request.getfixturevalue("mariadb")
+    server: MariaDb | MongoDb | RealMongoDb = request.getfixturevalue(kind)
     return server.database()
 
 
 @pytest.fixture(params=["memory", *SHARED])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+def sides(request: pytest.FixtureRequest) -> Iterator[Sides]:
     kind: str = request.param
-    made: Store = MemoryStore() if kind == "memory" else open_store(_url(kind, request))
-    with closing(made):
+    made = sides_of(MemoryStore()) if kind == "memory" else open_sides(_url(kind, request))
+    with closing(made.store):
         yield made
+
+
+@pytest.fixture
+def store(sides: Sides) -> Store:
+    return sides.store
 
 
 @pytest.fixture(params=SHARED)
@@ -53,8 +67,25 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def limits(store: Store) -> Limits:
-    if isinstance(store, SqlStore):
-        return SqlLimits(store)
-    assert isinstance(store, MemoryStore)
-    return MemoryLimits(store)
+def keys(sides: Sides) -> Keys:
+    return sides.keys
+
+
+@pytest.fixture
+def backlog(sides: Sides) -> Backlog:
+    return sides.backlog
+
+
+@pytest.fixture
+def links(sides: Sides) -> Links:
+    return sides.links
+
+
+@pytest.fixture
+def expiry(sides: Sides) -> Expiry:
+    return sides.expiry
+
+
+@pytest.fixture
+def limits(sides: Sides) -> Limits:
+    return sides.limits

@@ -1,26 +1,12 @@
 """What every backlog has to do; see ``taskbus.port.backlog``."""
 
-import pytest
-
-from taskbus.adapter.memory import MemoryStore
-from taskbus.adapter.memory_backlog import MemoryBacklog
-from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_backlog import SqlBacklog
 from taskbus.model.job import State
-from taskbus.port.backlog import Backlog
-from taskbus.port.store import Store
+from taskbus.port.sides import Sides
 from tests.support.values import added, applied, running, start, succeeded
 
 
-@pytest.fixture
-def backlog(store: Store) -> Backlog:
-    if isinstance(store, MemoryStore):
-        return MemoryBacklog(store)
-    assert isinstance(store, SqlStore)
-    return SqlBacklog(store)
-
-
-def test_queued_jobs_in_their_order(store: Store, backlog: Backlog) -> None:
+def test_queued_jobs_in_their_order(sides: Sides) -> None:
+    store, backlog = sides.store, sides.backlog
     assert list(backlog.queued("", 10)) == []
     jobs = [added(store, priority=number, queue=f"q{number}") for number in range(5)]
     running(store)

@@ -1,26 +1,12 @@
 """What every store has to do with jobs that are kept for a time; see ``taskbus.port.expiry``."""
 
-import pytest
-
-from taskbus.adapter.memory import MemoryStore
-from taskbus.adapter.memory_expiry import MemoryExpiry
-from taskbus.adapter.sql import SqlStore
 from taskbus.core.cancel import cancelled
 from taskbus.core.replay import replay
 from taskbus.core.retention import Retention
 from taskbus.model.job import Job, Key, Link, State, move
 from taskbus.port.expiry import Expiry
 from taskbus.port.store import Store
-from taskbus.wire import make_expiry
 from tests.support.values import a_job, added, applied, running, submission, succeeded
-
-
-@pytest.fixture
-def expiry(store: Store) -> Expiry:
-    if isinstance(store, MemoryStore):
-        return MemoryExpiry(store)
-    assert isinstance(store, SqlStore)
-    return make_expiry(store)
 
 
 def ended(store: Store, seconds: float, job: Job | None = None) -> Job:

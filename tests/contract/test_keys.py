@@ -6,9 +6,6 @@ from threading import Barrier
 
 import pytest
 
-from taskbus.adapter.memory import MemoryStore
-from taskbus.adapter.memory_keys import MemoryKeys
-from taskbus.adapter.sql import SqlStore
 from taskbus.core.cancel import cancelled
 from taskbus.core.replay import replay
 from taskbus.model.errors import KeyTaken
@@ -16,20 +13,12 @@ from taskbus.model.job import Job, Key, State
 from taskbus.model.policy import Policy
 from taskbus.port.keys import Keys
 from taskbus.port.store import Store
-from taskbus.wire import make_keys, open_store
+from taskbus.wire import open_sides
 from tests.support.processes import PATIENCE
 from tests.support.store_user import in_processes, submit_the_same
 from tests.support.values import a_job, added, applied, failed, start, submission, succeeded
 
 UNIQUE = Policy(unique=True).text
-
-
-@pytest.fixture
-def keys(store: Store) -> Keys:
-    if isinstance(store, MemoryStore):
-        return MemoryKeys(store)
-    assert isinstance(store, SqlStore)
-    return make_keys(store)
 
 
 def with_key(store: Store, name: str, until: float | None = None, **fields: object) -> Job:
@@ -187,7 +176,7 @@ def test_threads_do_not_get_the_same_key(store: Store, keys: Keys) -> None:
 
 
 def test_processes_that_submit_the_same_get_the_same_jobs(shared_url: str) -> None:
-    with closing(open_store(shared_url)) as store:
+    with closing(open_sides(shared_url).store) as store:
         first, *others = in_processes(6, "submit_the_same", shared_url)
         assert len(set(first)) == 100
         assert all(other == first for other in others)
@@ -195,8 +184,9 @@ def test_processes_that_submit_the_same_get_the_same_jobs(shared_url: str) -> No
 
 
 def test_processes_take_keys_whose_time_is_over_once(shared_url: str) -> None:
-    with closing(open_store(shared_url)) as store:
-        submit_the_same(store, lambda: 1000.0)
+    sides = open_sides(shared_url)
+    with closing(sides.store) as store:
+        submit_the_same(sides, lambda: 1000.0)
         first, *others = in_processes(6, "submit_the_same", shared_url)
         assert all(other == first for other in others)
         # The unique ones still wait.

@@ -13,7 +13,7 @@ from taskbus.core.cancel import cancelled
 from taskbus.model.job import Change, Job, Place, State, move, note
 from taskbus.port.limits import Limits
 from taskbus.port.store import Store
-from taskbus.wire import make_limits, open_store
+from taskbus.wire import open_sides
 from tests.support.processes import line, python, say
 from tests.support.values import a_job, add, added, applied, failed, start, succeeded
 
@@ -229,7 +229,8 @@ def test_a_lane_is_found_by_its_index(url: str) -> None:
 
 
 def test_eight_processes_share_a_lane_of_three(shared_url: str) -> None:
-    with closing(open_store(shared_url)) as store:
+    sides = open_sides(shared_url)
+    with closing(sides.store) as store:
         jobs = [added(store) for _ in range(40)]
         with ExitStack() as stack:
             deed = ("-m", "tests.support.store_user", "share_lane", shared_url, LANE, 3)
@@ -242,7 +243,7 @@ def test_eight_processes_share_a_lane_of_three(shared_url: str) -> None:
                 say(user, "go on")
             for user in users:
                 assert user.wait() == 0
-        assert make_limits(store).places(LANE) == []
+        assert sides.limits.places(LANE) == []
         assert store.counts() == {State.SUCCEEDED: 40}
         at_a_time = [0]
         for _, one in store.journal(0, 10_000):

@@ -5,7 +5,6 @@ import threading
 from contextlib import closing
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
 from taskbus.adapter.memory import MemoryStore
@@ -22,11 +21,6 @@ from tests.support.store_user import in_processes
 from tests.support.values import a_job, add, added, applied, failed, running, start, succeeded
 
 EVERY = ("success", "failure", "end")
-
-
-@pytest.fixture
-def links(store: Store) -> Links:
-    return links_of(store)
 
 
 def ended(store: Store, job: Job, at: float = 1002.0) -> Job:

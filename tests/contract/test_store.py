@@ -528,7 +528,7 @@ def test_a_refused_add_leaves_no_gap(store: Store) -> None:
 
 
 def test_a_reader_of_the_journal_misses_nothing_while_many_write(store: Store) -> None:
-    writers, jobs_each = 8, 25
+    writers, jobs_each = 8, 10
     total = writers * jobs_each * 3
     begin = threading.Barrier(writers + 1, timeout=PATIENCE)
 

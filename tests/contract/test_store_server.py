@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 import pytest
+from pymongo import MongoClient
 from sqlalchemy import make_url
 
 from taskbus.model.errors import StoreUnavailable
@@ -18,6 +20,7 @@ from taskbus.port.store import Store
 from taskbus.wire import open_store
 from tests.support.cutter import Cutter, cutter
 from tests.support.mariadb import MariaDb
+from tests.support.mongo import MongoDb, running_mongo
 from tests.support.processes import PATIENCE
 from tests.support.values import a_job, add, added, applied, running, start, succeeded
 
@@ -35,78 +38,94 @@ def leaks() -> Iterator[None]:
         gc.collect()
 
 
+@pytest.fixture(scope="module")
+def mongo() -> Iterator[MongoDb]:
+    """One that may be stopped."""
+    with running_mongo() as server:
+        yield server
+
+
 @pytest.fixture
 def database(mariadb: MariaDb) -> str:
     return mariadb.database()
 
 
+@pytest.fixture(params=["mariadb", "mongo"])
+def server(request: pytest.FixtureRequest) -> MariaDb | MongoDb:
+    found: MariaDb | MongoDb = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
-def store(database: str) -> Iterator[Store]:
-    with closing(open_store(database)) as made:
+def store(server: MariaDb | MongoDb) -> Iterator[Store]:
+    with closing(open_store(server.database())) as made:
         yield made
 
 
+class Cut(NamedTuple):
+    """A store whose connections can be cut, and at which words of it."""
+
+    store: Store
+    proxy: Cutter
+    commit: bytes
+    insert: bytes
+
+
 @pytest.fixture
-def cut(database: str, mariadb: MariaDb) -> Iterator[tuple[Store, Cutter]]:
-    """A store whose connections can be cut."""
-    with cutter(mariadb.socket) as (proxy, address):
-        url = make_url(database).update_query_dict({"unix_socket": str(address)})
+def cut(server: MariaDb | MongoDb) -> Iterator[Cut]:
+    url = make_url(server.database())
+    with cutter(server.address) as (proxy, address):
+        if isinstance(address, str):
+            url = url.update_query_dict({"unix_socket": address})
+            words = b"COMMIT", b"INSERT INTO event"
+        else:
+            url = url.set(port=address[1])
+            words = b"commitTransaction", b"insert"
         with closing(open_store(url.render_as_string(hide_password=False))) as made:
-            yield made, proxy
+            yield Cut(made, proxy, *words)
 
 
-def test_connections_that_break_between_calls_are_made_anew(store: Store, mariadb: MariaDb) -> None:
+def test_connections_that_break_between_calls_are_made_anew(
+    store: Store, server: MariaDb | MongoDb
+) -> None:
     job = added(store)
     assert store.jobs() == [job]
-    assert mariadb.cut() > 0
+    assert server.cut() > 0
     assert store.job(job.id) == job
-    mariadb.cut()
+    server.cut()
     assert store.jobs() == [job]
-    mariadb.cut()
+    server.cut()
     job = applied(store, start(job))
-    mariadb.cut()
+    server.cut()
     assert store.renew(job, 2000.0)
-    mariadb.cut()
+    server.cut()
     assert store.position() == 2
-    mariadb.cut()
+    server.cut()
     applied(store, succeeded(job))
-    mariadb.cut()
+    server.cut()
     assert store.remove([job.id]) == [job.id]
 
 
-@pytest.mark.parametrize("word", [b"INSERT INTO event", b"COMMIT"])
+@pytest.mark.parametrize(
+    ("word", "when"), [("insert", "before"), ("commit", "before"), ("commit", "after")]
+)
 def test_a_submission_whose_connection_breaks_is_stored_once(
-    cut: tuple[Store, Cutter], word: bytes
+    cut: Cut, word: str, when: When
 ) -> None:
-    store, proxy = cut
     jobs = [a_job() for _ in range(3)]
-    proxy.cut(word, "before")
-    add(store, *jobs)
-    assert proxy.cuts == 1
-    assert store.jobs() == jobs[::-1]
-    assert [entry.position for entry in store.journal(0, 9)] == [1, 2, 3]
-
-
-def test_a_submission_that_was_committed_without_an_answer_is_stored_once(
-    cut: tuple[Store, Cutter],
-) -> None:
-    store, proxy = cut
-    jobs = [a_job() for _ in range(3)]
-    proxy.cut(b"COMMIT", "after")
-    add(store, *jobs)
-    assert proxy.cuts == 1
-    assert store.jobs() == jobs[::-1]
-    assert [entry.position for entry in store.journal(0, 9)] == [1, 2, 3]
+    cut.proxy.cut(getattr(cut, word), when)
+    add(cut.store, *jobs)
+    assert cut.proxy.cuts == 1
+    assert cut.store.jobs() == jobs[::-1]
+    assert [entry.position for entry in cut.store.journal(0, 9)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_was_changed_is_told_though_the_answer_was_lost(
-    cut: tuple[Store, Cutter], when: When
-) -> None:
-    store, proxy = cut
+def test_what_was_changed_is_told_though_the_answer_was_lost(cut: Cut, when: When) -> None:
+    store, proxy = cut.store, cut.proxy
     taken, free = added(store), added(store)
     applied(store, start(taken, worker="host/2/2"))
-    proxy.cut(b"COMMIT", when)
+    proxy.cut(cut.commit, when)
     assert store.advance([start(taken), start(free)]) == [False, True]
     assert proxy.cuts == 1
     assert store.job(free.id) == start(free).after
@@ -114,20 +133,20 @@ def test_what_was_changed_is_told_though_the_answer_was_lost(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_anothers_change_is_not_taken_for_ours(cut: tuple[Store, Cutter], when: When) -> None:
-    store, proxy = cut
+def test_anothers_change_is_not_taken_for_ours(cut: Cut, when: When) -> None:
+    store, proxy = cut.store, cut.proxy
     job = added(store)
     applied(store, start(job, worker="host/2/2"))
-    proxy.cut(b"COMMIT", when)
+    proxy.cut(cut.commit, when)
     assert store.advance([start(job)]) == [False]
     assert proxy.cuts == 1
 
 
 def test_a_server_that_is_down_is_told_and_used_again_when_it_is_back(
-    store: Store, mariadb: MariaDb
+    store: Store, server: MariaDb | MongoDb
 ) -> None:
     job = running(store)
-    mariadb.stop()
+    server.stop()
     try:
         with pytest.raises(StoreUnavailable):
             added(store)
@@ -138,7 +157,7 @@ def test_a_server_that_is_down_is_told_and_used_again_when_it_is_back(
         with pytest.raises(StoreUnavailable):
             store.counts()
     finally:
-        mariadb.start()
+        server.start()
     assert store.job(job.id) == job
     assert dict(store.counts()) == {State.RUNNING: 1}
     applied(store, succeeded(job))
@@ -166,12 +185,14 @@ def test_transactions_that_lock_each_other_out_are_done_again(store: Store) -> N
     assert sum(won) >= 2 * rounds
 
 
-def test_a_lock_that_is_held_for_a_while_is_waited_for(
-    store: Store, database: str, mariadb: MariaDb
-) -> None:
-    job = added(store)
+def test_a_lock_that_is_held_for_a_while_is_waited_for(database: str, mariadb: MariaDb) -> None:
     name = make_url(database).database
-    with ThreadPoolExecutor(1) as pool, mariadb.connected(name) as (db, cursor):
+    with (
+        closing(open_store(database)) as store,
+        ThreadPoolExecutor(1) as pool,
+        mariadb.connected(name) as (db, cursor),
+    ):
+        job = added(store)
         db.begin()
         cursor.execute("SELECT * FROM job FOR UPDATE")
         waiting = pool.submit(applied, store, start(job))
@@ -193,12 +214,35 @@ def test_a_lock_that_is_held_for_a_while_is_waited_for(
         ("mysql+pymysqll://root@localhost/x", "cannot be used"),
         ("oracle://root@localhost/x", "cannot be used"),
         ("nonsense", "cannot be used"),
+        ("mongodb://nobody:secret@127.0.0.1:9/x", "refused"),
+        ("mongodb://127.0.0.1:9", "No default database"),
+        ("mongodb://nobody:se/cret@127.0.0.1/x", "cannot be used"),
     ],
 )
 def test_a_url_that_leads_nowhere(mariadb: MariaDb, url: str, said: str) -> None:
     with pytest.raises(StoreUnavailable, match=said) as caught:
-        open_store(url.format(socket=quote(mariadb.socket)))
+        open_store(url.format(socket=quote(mariadb.address)))
     assert "secret" not in str(caught.value)
+
+
+def test_a_mongo_without_transactions_is_refused(tmp_path: Path) -> None:
+    server = MongoDb(tmp_path)
+    server.start("--standalone")
+    try:
+        with pytest.raises(StoreUnavailable, match="not part of a replica set"):
+            open_store(server.database())
+    finally:
+        server.stop()
+
+
+def test_another_schema_version_is_refused(mongo: MongoDb) -> None:
+    url = mongo.database()
+    open_store(url).close()
+    with MongoClient[dict[str, object]](url) as client:
+        meta = client.get_default_database()["meta"]
+        meta.update_one({"_id": "schema"}, {"$set": {"version": 99}})
+    with pytest.raises(StoreUnavailable, match="schema version 99"):
+        open_store(url)
 
 
 def test_a_server_whose_packets_are_too_small_is_refused(database: str, mariadb: MariaDb) -> None:

@@ -3,23 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from taskbus.adapter.memory import MemoryStore
-from taskbus.adapter.memory_links import MemoryLinks
-from taskbus.adapter.sql import SqlStore
 from taskbus.model.job import Job, Link, State
 from taskbus.model.json import dump
 from taskbus.port.links import Links
 from taskbus.port.store import Store
-from taskbus.wire import make_links
+from tests.support.sides import sides_of
 from tests.support.values import a_job, submission
 
 
 def links_of(store: Store) -> Links:
     """The links beside any store."""
-    if isinstance(store, MemoryStore):
-        return MemoryLinks(store)
-    assert isinstance(store, SqlStore)
-    return make_links(store)
+    return sides_of(store).links
 
 
 def waiting_for(store: Store, befores: Sequence[Job], on: str = "end", **fields: Any) -> Job:

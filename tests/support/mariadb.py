@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -13,9 +12,10 @@ from typing import Any
 
 import pymysql
 
+from tests.support.quick import quick_folder
+
 _PATH = "/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/bin"
 _LOOK_AGAIN = 0.02
-_ROOM = 2**29
 
 
 class MariaDb:
@@ -24,7 +24,7 @@ class MariaDb:
     def __init__(self, folder: Path) -> None:
         """``folder``: for socket and data; a short path, since it is a socket's."""
         self._folder = folder
-        self.socket = str(folder / "m.sock")
+        self.address = str(folder / "m.sock")
         self._process: subprocess.Popen[bytes] | None = None
         self._count = count(1)
         self._user = [f"--user={'root' if os.geteuid() == 0 else os.environ.get('USER', '')}"]
@@ -40,7 +40,7 @@ class MariaDb:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [_program("mariadbd"), "--no-defaults", *self._user,
-                 f"--datadir={self._folder / 'data'}", f"--socket={self.socket}",
+                 f"--datadir={self._folder / 'data'}", f"--socket={self.address}",
                  f"--pid-file={self._folder / 'pid'}", "--skip-networking",
                  "--innodb-buffer-pool-size=16M", "--performance-schema=OFF",
                  "--innodb-log-file-size=16M", "--max-connections=500"],
@@ -65,7 +65,7 @@ class MariaDb:
         """The URL of a new, empty database."""
         name = f"t{next(self._count)}"
         self.execute(f"CREATE DATABASE {name}")
-        return f"mysql+pymysql://root@localhost/{name}?unix_socket={self.socket}"
+        return f"mysql+pymysql://root@localhost/{name}?unix_socket={self.address}"
 
     def execute(self, statement: str, database: str | None = None) -> list[Any]:
         """Run a statement as an administrator."""
@@ -78,7 +78,7 @@ class MariaDb:
         """A connection and a cursor of an administrator."""
         with (
             pymysql.connect(
-                unix_socket=self.socket, user="root", database=database, autocommit=True
+                unix_socket=self.address, user="root", database=database, autocommit=True
             ) as db,
             db.cursor() as cursor,
         ):
@@ -99,7 +99,7 @@ class MariaDb:
         # PyMySQL leaves the socket of a connection that failed to the garbage collection.
         with socket.socket(socket.AF_UNIX) as probe:
             try:
-                probe.connect(self.socket)
+                probe.connect(self.address)
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             return True
@@ -108,21 +108,13 @@ class MariaDb:
 @contextmanager
 def running_mariadb() -> Iterator[MariaDb]:
     """A server with its files in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="tb", dir=_place()) as folder:
-        server = MariaDb(Path(folder))
+    with quick_folder() as folder:
+        server = MariaDb(folder)
         server.start()
         try:
             yield server
         finally:
             server.stop()
-
-
-def _place() -> Path:
-    """In memory, where there is room for it: on a disk each table takes a while to make."""
-    memory = Path("/dev/shm")
-    if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM:
-        return memory
-    return Path("/tmp")
 
 
 def _program(name: str) -> str:

@@ -12,8 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue
-from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_limits import SqlLimits
 from taskbus.core.admission import Admission, touched
 from taskbus.core.follow import FollowUps
 from taskbus.core.intake import Intake, prepare
@@ -22,9 +20,9 @@ from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import StoreUnavailable
 from taskbus.model.job import Change, Job, State
 from taskbus.port.clock import Clock
+from taskbus.port.sides import Sides
 from taskbus.port.store import Store
-from taskbus.wire import make_keys, open_store
-from tests.support.links import links_of
+from taskbus.wire import open_sides
 from tests.support.processes import line, python, say
 from tests.support.values import added, applied, running, start, succeeded
 
@@ -81,9 +79,10 @@ def claim_all(store: Store) -> None:
         print(job.id)
 
 
-def end_all(store: Store) -> None:
+def end_all(sides: Sides) -> None:
     """End every queued job that nobody else does, follow it, and write what that lets go on."""
-    follow_ups = FollowUps(store, links_of(store), time.time)
+    store = sides.store
+    follow_ups = FollowUps(store, sides.links, time.time)
     for job in reversed(store.jobs([State.QUEUED], limit=1000)):
         if store.advance([start(job)]) == [True]:
             over = applied(store, succeeded(start(job).after))
@@ -93,7 +92,7 @@ def end_all(store: Store) -> None:
 
 def go_through_jobs(store: Store) -> None:
     """Add, start and settle jobs one by one, and write their ids."""
-    for _ in range(30):
+    for _ in range(12):
         job = applied(store, succeeded(applied(store, start(added(store)))))
         print(job.id)
 
@@ -105,10 +104,10 @@ class _Silence:
         pass
 
 
-def submit_the_same(store: SqlStore, clock: Clock = time.time) -> None:
+def submit_the_same(sides: Sides, clock: Clock = time.time) -> None:
     """Submit 100 jobs with keys, one after the other, and write their ids."""
     api = ApiMap([Entry("com.x.y", "python", "a:b")])
-    intake = Intake(store, make_keys(store), MemoryQueue(MemoryBroker()), _Silence())
+    intake = Intake(sides.store, sides.keys, MemoryQueue(MemoryBroker()), _Silence())
     for nth in range(50):
         for key in ({"idempotency_key": f"key {nth}"}, {"unique": f"name {nth}"}):
             request = {"uri": "com.x.y", "args": [nth], **key}
@@ -143,12 +142,12 @@ def fill_disk(store: Store, ballast: str) -> None:
     print("whole")
 
 
-def share_lane(store: SqlStore, uri: str, most: str, mine: str) -> None:
+def share_lane(sides: Sides, uri: str, most: str, mine: str) -> None:
     """Claim the job ``mine``, say what became of it and wait for a line; then run whatever is
     queued, with at most so many in the lane, until every job has ended.
     """
     entry = Entry(uri, "exec", ("true",), concurrency=int(most))
-    limits = SqlLimits(store)
+    store, limits = sides.store, sides.limits
     admission = Admission(store, limits, time.time, lambda: ApiMap([entry]), "me")
     nobody = MemoryQueue(MemoryBroker())  # All look into the store.
 
@@ -177,12 +176,17 @@ def share_lane(store: SqlStore, uri: str, most: str, mine: str) -> None:
     nobody.close()
 
 
+# These deeds take more than the store itself.
+_OF_SIDES = ("submit_the_same", "end_all", "share_lane")
+
+
 def main() -> None:
     """Open the store only when told: some tests want that to happen all at once."""
     deed, url, *arguments = sys.argv[1:]
     print("ready", flush=True)
     sys.stdin.readline()
-    globals()[deed](open_store(url), *arguments)
+    sides = open_sides(url)
+    globals()[deed](sides if deed in _OF_SIDES else sides.store, *arguments)
 
 
 if __name__ == "__main__":

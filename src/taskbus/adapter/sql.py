@@ -23,6 +23,7 @@ from taskbus.adapter.sql_schema import (
     schema,
     tag,
 )
+from taskbus.adapter.stored import CHANGING, PART
 from taskbus.model.errors import KeyTaken, StoreUnavailable
 from taskbus.model.job import (
     FINAL,
@@ -39,8 +40,6 @@ from taskbus.model.job import (
 from taskbus.model.json import load
 from taskbus.port.store import Entry
 
-# A server takes statements, and gives rows, of limited size.
-PART = 2**20
 _STATES = {state.value: state for state in State}
 _WAITING = sa.text(WAITING)
 
@@ -48,31 +47,13 @@ job_columns = [job.c[name] for name in Job._fields]
 _EVENT_COLUMNS = [event.c[name] for name in Event._fields]
 
 _KEY: sa.BindParameter[Any] = sa.bindparam("key")
-_FIXED = frozenset(
-    {
-        "id",
-        "uri",
-        "priority",
-        "timeout",
-        "retries",
-        "args",
-        "kwargs",
-        "details",
-        "created",
-        "queue",
-        "policy",
-        "tags",
-        "cancel",
-    }
-)
-_CHANGING = [name for name in Job._fields if name not in _FIXED]
 
 # What every job goes through; see _Hot.
 _GET = sa.select(*job_columns).where(job.c.id == _KEY)
 _ADVANCE = (
     sa.update(job)
     .where(job.c.id == _KEY, job.c.seq == sa.bindparam("before"))
-    .values({name: sa.bindparam(name) for name in _CHANGING})
+    .values({name: sa.bindparam(name) for name in CHANGING})
 )
 # Who asks an attempt to end does not wait for the next one.
 _RETRY = _ADVANCE.where(job.c.cancel.is_(None))
@@ -328,7 +309,7 @@ class SqlStore(SqlDatabase):
         if before.state is after.state:
             self._note.run(cursor, key=before.id, before=before.seq, seq=after.seq)
         else:
-            changed = {name: getattr(after, name) for name in _CHANGING}
+            changed = {name: getattr(after, name) for name in CHANGING}
             advance = self._retry if after.state is State.RETRYING else self._advance
             advance.run(cursor, key=before.id, before=before.seq, **changed)
         if cursor.rowcount != 1:

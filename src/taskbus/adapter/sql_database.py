@@ -105,8 +105,8 @@ class SqlDatabase:
             raise StoreUnavailable(
                 f"the store's URL cannot be used: {error}",
                 field="store.url",
-                remedy="write sqlite:////path or mysql+pymysql://user:password@host/database, "
-                "and install its driver",
+                remedy="write sqlite:////path, mysql+pymysql://user:password@host/database or "
+                "mongodb://user:password@host/database",
             ) from None
         self._kind = kind
         self._driver: Any = self._engine.dialect.dbapi

@@ -5,8 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from taskbus.adapter.sql import PART, SqlStore, as_job, job_columns
+from taskbus.adapter.sql import SqlStore, as_job, job_columns
 from taskbus.adapter.sql_schema import TIED, job, link, result, result_part
+from taskbus.adapter.stored import PART
 from taskbus.model.job import Job, Link, State
 from taskbus.port.links import Ended
 
