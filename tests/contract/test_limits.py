@@ -191,7 +191,7 @@ def test_a_waiting_job_is_cancelled_and_leaves_its_lane(store: Store, limits: Li
 def test_who_goes_on_is_remembered_until_the_queue_has_it(store: Store, limits: Limits) -> None:
     """Whoever let it go on may die before."""
     job = waiting(store)
-    store.placed([job.id])
+    store.placed([job.placement])
     applied(store, move(job, State.QUEUED, 1002.0, reason="room", actor="me", lane=LANE))
     assert [one.job for one in store.unplaced(1e12, 9)] == [job.id]
 

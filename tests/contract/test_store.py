@@ -92,7 +92,7 @@ def test_add_takes_all_or_nothing(store: Store) -> None:
 def test_what_came_with_a_refused_add_is_not_taken_either(store: Store) -> None:
     known = added(store)
     with pytest.raises(StoreUnavailable):
-        store.add([submission(known)], placed=[known.id])
+        store.add([submission(known)], placed=[known.placement])
     assert [one.job for one in store.unplaced(1e12, 100)] == [known.id]
 
 
@@ -319,7 +319,7 @@ def test_only_the_running_attempt_can_be_asked_to_end(store: Store) -> None:
 def test_a_replay_begins_anew(store: Store) -> None:
     job = running(store)
     store.ask_to_end(job, "ann")
-    store.placed([job.id])
+    store.placed([job.placement])
     over = applied(store, failed(job))
     again = applied(store, replay(over, "bob", 2000.0, "[2]", '{"a":1}'))
     assert store.job(job.id) == again
@@ -446,30 +446,30 @@ def test_queued_jobs_are_unplaced_until_placed(store: Store) -> None:
     assert store.unplaced(1e12, 100)[0].priority == 7
     assert store.unplaced(1e12, 1) == [first.placement]
     assert store.unplaced(1200.0, 100) == [first.placement]
-    store.placed([first.id])
+    store.placed([first.placement])
     assert unplaced(store) == [second.id]
-    store.placed([first.id, second.id])
+    store.placed([first.placement, second.placement])
     assert unplaced(store) == []
     store.placed([])
 
 
 def test_add_also_notes_what_was_placed_since(store: Store) -> None:
     first, second = added(store), a_job()
-    store.add([submission(second)], placed=[first.id])
+    store.add([submission(second)], placed=[first.placement])
     assert unplaced(store) == [second.id]
 
 
 def test_scheduled_jobs_are_unplaced_from_their_time_on(store: Store) -> None:
     job = added(store, state=State.SCHEDULED, due=1500.0)
     assert unplaced(store) == []
-    applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
+    due = applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
     assert store.unplaced(1600.0, 100) == []
-    assert store.unplaced(1600.1, 100) == [job.placement]
+    assert store.unplaced(1600.1, 100) == [due.placement]
 
 
 def test_retried_jobs_are_unplaced_again(store: Store) -> None:
     job = running(store, retries=1)
-    store.placed([job.id])
+    store.placed([job.placement])
     job = applied(store, failed(job))
     assert unplaced(store) == []
     applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
@@ -479,22 +479,33 @@ def test_retried_jobs_are_unplaced_again(store: Store) -> None:
 def test_a_retried_job_whose_first_placement_was_never_confirmed(store: Store) -> None:
     """Whoever accepted it died between the queue's answer and its note in the store."""
     job = applied(store, failed(running(store, retries=1)))
-    applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
-    assert unplaced(store) == [job.id]
-    store.placed([job.id])
+    again = applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
+    assert store.unplaced(1e12, 100) == [again.placement]
+    store.placed([again.placement])
     assert unplaced(store) == []
+
+
+def test_that_a_job_was_placed_says_nothing_of_a_later_time(store: Store) -> None:
+    """Whoever accepted it tells the store a little later, when the job is queued once more."""
+    first = running(store, retries=1)
+    job = applied(store, failed(first))
+    again = applied(store, move(job, State.QUEUED, 1600.0, reason="due", actor="chores"))
+    for late in (first, job):
+        store.placed([late.placement])
+        store.add([submission(a_job(state=State.SCHEDULED))], placed=[late.placement])
+        assert store.unplaced(1e12, 100) == [again.placement]
 
 
 def test_a_lost_workers_job_is_unplaced_unless_it_is_claimed_at_once(store: Store) -> None:
     jobs = [running(store), running(store)]
-    store.placed([job.id for job in jobs])
+    store.placed([job.placement for job in jobs])
     lost = [
         move(job, State.QUEUED, 1003.0, reason="lost", actor="x", worker=None, lease=None)
         for job in jobs
     ]
     assert store.advance([*lost, start(lost[0].after)]) == [True, True, True]
     assert unplaced(store) == [jobs[1].id]
-    store.placed([jobs[1].id])
+    store.placed([lost[1].after.placement])
     assert unplaced(store) == []
 
 

@@ -53,7 +53,7 @@ def test_a_lock_that_is_held_too_long_is_told(
             lambda: added(store),
             lambda: store.advance([succeeded(job)]),
             lambda: store.renew(job, 5000.0),
-            lambda: store.placed([job.id]),
+            lambda: store.placed([job.placement]),
             lambda: store.remove([job.id]),
         ):
             with pytest.raises(StoreUnavailable, match="locked"):

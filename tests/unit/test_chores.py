@@ -53,7 +53,7 @@ def test_a_scheduled_job_is_queued_when_it_is_due(site: Site) -> None:
 
 def test_a_retrying_job_is_queued_when_it_is_due(site: Site) -> None:
     job = applied(site.store, failed(running(site.store, retries=1)))
-    site.store.placed([job.id])
+    site.store.placed([job.placement])
     site.now = job.due - 0.01
     site.chores.run()
     assert site.ready() == 0

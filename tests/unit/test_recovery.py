@@ -48,7 +48,7 @@ class Site:
         """As intake does."""
         add(self.store, *jobs)
         self.queue.put([job.placement for job in jobs])
-        self.store.placed([job.id for job in jobs])
+        self.store.placed([job.placement for job in jobs])
         return list(jobs)
 
     def restart_empty(self) -> None:
@@ -140,7 +140,7 @@ def test_jobs_whose_placing_is_under_way_are_not_counted_as_lost(site: Site) -> 
     assert site.look() == 0
     # Another chore's work.
     site.queue.put([forgotten.placement])
-    site.store.placed([forgotten.id])
+    site.store.placed([forgotten.placement])
     assert site.look() > 0
 
 

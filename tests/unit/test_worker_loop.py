@@ -105,7 +105,7 @@ class Site:
 
     def place(self, job: Job) -> None:
         self.queue.put([job.placement])
-        self.store.placed([job.id])
+        self.store.placed([job.placement])
 
     def work(self, most: int, slots: int = 1, ttr: float = 60.0) -> None:
         """Serve until so many jobs are done."""

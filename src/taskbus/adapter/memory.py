@@ -40,13 +40,13 @@ class MemoryStore:
         self._results: dict[str, str] = {}
         self._journal: list[Entry] = []
         self._position = 0
-        self._unplaced: dict[str, float] = {}
+        self._unplaced: dict[Placement, float] = {}
         self._keys: dict[str, Key] = {}
         # Whether each is met.
         self._links: dict[Link, bool] = {}
         self._places: dict[tuple[str, int], Place] = {}
 
-    def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
+    def add(self, submissions: Sequence[Submission], placed: Sequence[Placement] = ()) -> None:
         """See Store."""
         with self._locked():
             fresh = {one.job.id: one.job for one in submissions}
@@ -64,19 +64,18 @@ class MemoryStore:
             self._jobs |= fresh
             self._record([one.event for one in submissions])
             self._unplaced |= {
-                job.id: job.created for job in fresh.values() if job.state is State.QUEUED
+                job.placement: job.created for job in fresh.values() if job.state is State.QUEUED
             }
 
-    def placed(self, jobs: Sequence[str]) -> None:
+    def placed(self, placements: Sequence[Placement]) -> None:
         """See Store."""
         with self._locked():
-            self._forget(jobs)
+            self._forget(placements)
 
     def unplaced(self, before: float, limit: int) -> list[Placement]:
         """See Store."""
         with self._locked():
-            found = sorted(job for job, since in self._unplaced.items() if since < before)
-            return [self._jobs[job].placement for job in found[:limit]]
+            return sorted(one for one, since in self._unplaced.items() if since < before)[:limit]
 
     def advance(self, changes: Sequence[Change], durable: bool = True) -> list[bool]:  # noqa: ARG002
         """See Store. Nothing here outlives the process, durable or not."""
@@ -89,7 +88,9 @@ class MemoryStore:
                     refused.add(change.before.id)
             for change, ok in zip(changes, done, strict=True):
                 if ok and self._jobs[change.after.id].state is State.QUEUED is change.after.state:
-                    self._unplaced[change.after.id] = change.events[-1].at
+                    # An earlier placement may never have been confirmed.
+                    self._forget([change.after.placement])
+                    self._unplaced[change.after.placement] = change.events[-1].at
         return done
 
     def _apply(self, change: Change) -> bool:
@@ -155,7 +156,9 @@ class MemoryStore:
                 del self._jobs[job]
                 self._results.pop(job, None)
             self._journal = [entry for entry in self._journal if entry.event.job not in ended]
-            self._forget(ended)
+            self._unplaced = {
+                one: since for one, since in self._unplaced.items() if one.job not in ended
+            }
             self._drop_keys(lambda key: key.job in ended)
             self._links = {
                 link: is_met
@@ -274,9 +277,11 @@ class MemoryStore:
             self._position += 1
             self._journal.append(Entry(self._position, event))
 
-    def _forget(self, jobs: Sequence[str]) -> None:
-        for job in jobs:
-            self._unplaced.pop(job, None)
+    def _forget(self, placements: Sequence[Placement]) -> None:
+        until = {one.job: one.seq for one in placements}
+        self._unplaced = {
+            one: since for one, since in self._unplaced.items() if one.seq > until.get(one.job, -1)
+        }
 
 
 class _Queued(NamedTuple):

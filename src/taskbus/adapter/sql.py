@@ -123,7 +123,7 @@ _DUE = (
 )
 _NEXT_DUE = sa.select(sa.func.min(job.c.due)).where(_WAITING)
 _UNPLACED = (
-    sa.select(placement.c.job, job.c.priority, job.c.queue)
+    sa.select(placement.c.job, job.c.priority, job.c.queue, placement.c.seq)
     .join(job, job.c.id == placement.c.job)
     .where(placement.c.since < sa.bindparam("before"))
     .order_by(placement.c.job)
@@ -155,8 +155,12 @@ class SqlStore(SqlDatabase):
         self._delete_result = hot(sa.delete(result).where(result.c.job == _KEY))
         self._insert_part = hot(sa.insert(result_part), ("job", "part", "body"))
         self._delete_parts = hot(sa.delete(result_part).where(result_part.c.job == _KEY))
-        self._insert_placement = hot(sa.insert(placement), ("job", "since"))
-        self._unplace = hot(sa.delete(placement).where(placement.c.job == _KEY))
+        self._insert_placement = hot(sa.insert(placement), ("job", "since", "seq"))
+        self._unplace = hot(
+            sa.delete(placement).where(
+                placement.c.job == _KEY, placement.c.seq <= sa.bindparam("nth")
+            )
+        )
         self._insert_key = hot(sa.insert(key), Key._fields)
         self._insert_link = hot(sa.insert(link), Link._fields)
         self._insert_tag = hot(sa.insert(tag), ("tag", "job"))
@@ -199,14 +203,14 @@ class SqlStore(SqlDatabase):
                 remedy="use the version of taskbus that made it",
             )
 
-    def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
+    def add(self, submissions: Sequence[Submission], placed: Sequence[Placement] = ()) -> None:
         """See Store."""
         jobs = [one.job for one in submissions]
-        waiting = [(one.id, one.created) for one in jobs if one.state is State.QUEUED]
+        waiting = [(one.id, one.created, one.seq) for one in jobs if one.state is State.QUEUED]
 
         def work(cursor: Any) -> bool:
             if placed:
-                cursor.executemany(self._unplace.sql, [(key,) for key in placed])
+                cursor.executemany(self._unplace.sql, [(one.job, one.seq) for one in placed])
             self._insert_job.run_each(cursor, jobs)
             self._insert_placement.run_each(cursor, waiting)
             for one in submissions:
@@ -249,10 +253,10 @@ class SqlStore(SqlDatabase):
             self._expire_key.run(cursor, key=one.name, now=now)
         return ""
 
-    def placed(self, jobs: Sequence[str]) -> None:
+    def placed(self, placements: Sequence[Placement]) -> None:
         """See Store."""
-        keys = [(key,) for key in jobs]
-        self._transact(lambda cursor: cursor.executemany(self._unplace.sql, keys), durable=False)
+        rows = [(one.job, one.seq) for one in placements]
+        self._transact(lambda cursor: cursor.executemany(self._unplace.sql, rows), durable=False)
 
     def unplaced(self, before: float, limit: int) -> list[Placement]:
         """See Store."""
@@ -339,8 +343,9 @@ class SqlStore(SqlDatabase):
             for change in queued:
                 if change.after.id not in moved_on:
                     # An earlier placement may never have been confirmed.
-                    self._unplace.run(cursor, key=change.after.id)
-                    row = (change.after.id, change.events[-1].at)
+                    after = change.after
+                    self._unplace.run(cursor, key=after.id, nth=after.seq)
+                    row = (after.id, change.events[-1].at, after.seq)
                     self._insert_placement.run_each(cursor, [row])
 
     def _write_result(self, cursor: Any, job: str, body: str) -> None:

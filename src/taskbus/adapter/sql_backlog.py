@@ -7,7 +7,7 @@ from taskbus.adapter.sql_schema import job
 from taskbus.model.job import Placement, State
 
 _QUEUED = (
-    sa.select(*[job.c[name] for name in ("id", "priority", "queue")])
+    sa.select(*[job.c[name] for name in ("id", "priority", "queue", "seq")])
     .where(job.c.state == State.QUEUED, job.c.id > sa.bindparam("after"))
     .order_by(job.c.id)
     .limit(sa.bindparam("most"))

@@ -107,6 +107,7 @@ placement = sa.Table(
     metadata,
     sa.Column("job", _ID, primary_key=True),
     sa.Column("since", sa.Double, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -168,6 +169,7 @@ MIGRATIONS = {
     ),
     # create_all has made the new tables by then.
     2: (
+        "ALTER TABLE placement ADD COLUMN seq INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE job ADD COLUMN queue VARCHAR(255) NOT NULL DEFAULT 'default'",
         "ALTER TABLE job ADD COLUMN policy TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE job ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",

@@ -81,4 +81,4 @@ def place(store: Store, queue: Queue, placements: Sequence[Placement]) -> None:
     """Tell the queue, and the store that the queue knows; raises QueueUnavailable."""
     if placements:
         queue.put(placements)
-        store.placed([placement.job for placement in placements])
+        store.placed(placements)

@@ -13,7 +13,7 @@ from taskbus.model.errors import (
     QueueUnavailable,
 )
 from taskbus.model.identity import new_job_id
-from taskbus.model.job import Job, Key, State, Submission, born
+from taskbus.model.job import Job, Key, Placement, State, Submission, born
 from taskbus.model.json import dump
 from taskbus.model.options import (
     FOLLOW_UPS,
@@ -158,7 +158,7 @@ class Intake:
         self._keys = keys
         self._queue = queue
         self._bell = bell
-        self._placed: list[str] = []
+        self._placed: list[Placement] = []
 
     def accept(self, calls: Sequence[Call]) -> list[list[str] | IdempotencyMismatch]:
         """Store their jobs in one commit, then queue them. They are accepted once this returns.
@@ -177,7 +177,7 @@ class Intake:
         except QueueUnavailable as error:
             log.warning("queue is down, %d jobs wait in the store: %s", len(placements), error)
         else:
-            self._placed += [placement.job for placement in placements]
+            self._placed += placements
         return answers
 
     def _add(

@@ -101,7 +101,7 @@ class Job(NamedTuple):
     @property
     def placement(self) -> "Placement":
         """How the queue is told of this job."""
-        return Placement(self.id, self.priority, self.queue)
+        return Placement(self.id, self.priority, self.queue, self.seq)
 
 
 class Event(NamedTuple):
@@ -115,11 +115,12 @@ class Event(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """A job id on its way to the queue."""
+    """A job id on its way to the queue; ``seq`` is the job's since it was queued."""
 
     job: str
     priority: int
     queue: str = DEFAULT_QUEUE
+    seq: int = 1
 
     @property
     def urgency(self) -> int:

@@ -17,15 +17,17 @@ class Entry(NamedTuple):
 class Store(Protocol):
     """Safe to use from several threads. Every method may raise StoreUnavailable."""
 
-    def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
+    def add(self, submissions: Sequence[Submission], placed: Sequence[Placement] = ()) -> None:
         """Accept jobs with all that belongs to them. Queued ones are remembered as not yet placed
-        in the queue; ``placed`` are job ids accepted earlier that the queue has taken since.
+        in the queue; ``placed`` are earlier ones that the queue has taken since.
         Durable when it returns; raises KeyTaken, with nothing stored, where another job holds one
         of the keys.
         """
 
-    def placed(self, jobs: Sequence[str]) -> None:
-        """The queue has taken these job ids."""
+    def placed(self, placements: Sequence[Placement]) -> None:
+        """The queue has taken these jobs. Those that have been queued once more since stay
+        remembered: of that the queue may not know.
+        """
 
     def unplaced(self, before: float, limit: int) -> list[Placement]:
         """Jobs that the queue may not know of, queued before this time; some may run meanwhile."""
