@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from bench.environment import REPO
 from taskbus.adapter.sql import SqlStore
 from taskbus.model.identity import new_job_id
-from taskbus.model.job import Change, Job, State, Submission, born, move
+from taskbus.model.job import Change, Job, Placement, State, Submission, born, move
 from taskbus.port.store import Store
 
 FEW = 1000
@@ -49,14 +49,14 @@ class _Filled:
     def __init__(self, store: Store, jobs: int) -> None:
         self._store = store
         self._chance = random.Random(jobs)
-        ids: list[str] = []
+        placements: list[Placement] = []
         for begin in range(0, jobs, FEW):
             batch = [_submission() for _ in range(min(FEW, jobs - begin))]
             store.add(batch)
-            ids += [one.job.id for one in batch]
+            placements += [one.job.placement for one in batch]
             self._end([one.job for one in batch if self._chance.random() < _ENDED])
-        store.placed(ids)
-        self._ids = ids
+        store.placed(placements)
+        self._ids = [one.job for one in placements]
         self._fresh: Iterator[Job] = iter(())
         self.work: dict[str, Callable[[], object]] = {
             f"enqueue {_COMMIT} jobs, one commit": self._enqueue,

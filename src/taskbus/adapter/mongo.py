@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from pymongo import DeleteOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError
 
@@ -19,17 +20,19 @@ _NEWEST = [("_id", -1)]
 class MongoStore(MongoDatabase):
     """A Store; see ``taskbus.port.store``. Its documents are the fields of Job, Event, ..."""
 
-    def add(self, submissions: Sequence[Submission], placed: Sequence[str] = ()) -> None:
+    def add(self, submissions: Sequence[Submission], placed: Sequence[Placement] = ()) -> None:
         """See Store."""
         jobs = [one.job for one in submissions]
         links = [link._asdict() | {"met": 0} for one in submissions for link in one.links]
-        waiting = [{"_id": job.id, "since": job.created} for job in jobs if _is_queued(job)]
+        waiting = [
+            {"_id": job.id, "since": job.created, "seq": job.seq} for job in jobs if _is_queued(job)
+        ]
 
         def work(session: ClientSession) -> None:
             first = self._take_positions(session, len(submissions))
             self._record(session, first, [one.event for one in submissions])
             if placed:
-                self._placements.delete_many({"_id": {"$in": list(placed)}}, session=session)
+                self._placements.bulk_write(_taken_by_the_queue(placed), session=session)
             for documents, collection in (
                 ([_document(job) for job in jobs], self._jobs),
                 (waiting, self._placements),
@@ -72,17 +75,22 @@ class MongoStore(MongoDatabase):
             self._keys.delete_one({"_id": key.name}, session=session)
         return ""
 
-    def placed(self, jobs: Sequence[str]) -> None:
+    def placed(self, placements: Sequence[Placement]) -> None:
         """See Store."""
-        with self._told():
-            self._placements.delete_many({"_id": {"$in": list(jobs)}})
+        if placements:
+            with self._told():
+                self._placements.bulk_write(_taken_by_the_queue(placements))
 
     def unplaced(self, before: float, limit: int) -> list[Placement]:
         """See Store."""
         with self._told():
             found = self._placements.find({"since": {"$lt": before}}).sort("_id").limit(limit)
-            jobs = [one["_id"] for one in found]
-            return [_placement(one) for one in self._jobs.find({"_id": {"$in": jobs}}).sort("_id")]
+            seqs = {one["_id"]: one["seq"] for one in found}
+            jobs = self._jobs.find({"_id": {"$in": list(seqs)}}).sort("_id")
+            return [
+                Placement(one["_id"], one["priority"], one["queue"], seqs[one["_id"]])
+                for one in jobs
+            ]
 
     def advance(self, changes: Sequence[Change], durable: bool = True) -> list[bool]:
         """See Store."""
@@ -163,7 +171,7 @@ class MongoStore(MongoDatabase):
             if _is_queued(change.after) and change.after.id not in moved_on:
                 self._placements.replace_one(
                     {"_id": change.after.id},
-                    {"since": change.events[-1].at},
+                    {"since": change.events[-1].at, "seq": change.after.seq},
                     upsert=True,
                     session=session,
                 )
@@ -313,8 +321,8 @@ def as_job(found: Document) -> Job:
     return Job(found["_id"], found["uri"], State(found["state"]), *values)
 
 
-def _placement(found: Document) -> Placement:
-    return Placement(found["_id"], found["priority"], found["queue"])
+def _taken_by_the_queue(placements: Sequence[Placement]) -> list[DeleteOne]:
+    return [DeleteOne({"_id": one.job, "seq": {"$lte": one.seq}}) for one in placements]
 
 
 def _place_id(place: Place) -> str:

@@ -3,7 +3,7 @@
 from taskbus.adapter.mongo import MongoStore
 from taskbus.model.job import Placement, State
 
-_FIELDS = dict.fromkeys(("priority", "queue"), 1)
+_FIELDS = dict.fromkeys(("priority", "queue", "seq"), 1)
 
 
 class MongoBacklog:
@@ -17,4 +17,4 @@ class MongoBacklog:
         wanted = {"state": State.QUEUED, "_id": {"$gt": after}}
         with self._store._told():
             found = self._store._jobs.find(wanted, _FIELDS).sort("_id").limit(limit)
-            return [Placement(one["_id"], one["priority"], one["queue"]) for one in found]
+            return [Placement(one["_id"], *(one[name] for name in _FIELDS)) for one in found]
