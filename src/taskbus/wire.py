@@ -162,10 +162,13 @@ def run_backend(settings: Settings, namespace: str) -> None:
 
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Doorbell
-    from taskbus.adapter.process import Presence
+    from taskbus.adapter.process import Presence, ProcessLiveness
     from taskbus.core.intake import Intake
+    from taskbus.core.promote import Keeper
     from taskbus.edge.backend import Backend
     from taskbus.edge.batch import Batch
+    from taskbus.edge.calls import Calls
+    from taskbus.edge.foreground import Foreground
 
     reactor: Any = installed
     api = read_api_map(settings)
@@ -179,15 +182,30 @@ def run_backend(settings: Settings, namespace: str) -> None:
     sys.path.insert(0, str(settings.tasks))
     sides = make_sides(settings)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
-    intake = Intake(sides.store, sides.keys, queue, Doorbell(settings.doorbell))
+    bell = Doorbell(settings.doorbell)
+    intake = Intake(sides.store, sides.keys, queue, bell)
     presence = Presence(settings.run, f"backend-{namespace}")
-    backend = Backend(
+    batch, calls = Batch(reactor, intake), Calls(reactor)
+    keeper = Keeper(
+        sides.store, ProcessLiveness(), bell, time.time, settings.worker_ttr, _retention(settings)
+    )
+    foreground = Foreground(
         reactor=reactor,
         api=api,
-        namespace=namespace,
-        batch=Batch(reactor, intake),
+        entries=api.below(namespace),
+        batch=batch,
+        keeper=keeper,
+        calls=calls,
         clock=time.time,
         threads=settings.backend_threads,
+    )
+    backend = Backend(
+        api=api,
+        namespace=namespace,
+        batch=batch,
+        foreground=foreground,
+        calls=calls,
+        clock=time.time,
         on_serving=lambda count: presence.hold(uris=count),
     )
     patience = longest_call(api.below(namespace)) + _GRACE_SECONDS

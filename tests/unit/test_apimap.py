@@ -86,6 +86,7 @@ def test_an_empty_map() -> None:
         ('queue = "slow-1"', "queue", "slow-1"),
         ("unique = true", "policy", Policy(unique=True)),
         ('unique = "one"', "policy", Policy(unique="one")),
+        ("promote_after = 5", "promote_after", 5.0),
         ("concurrency = 3", "concurrency", 3),
         ('rate = "10/minute"', "rate", Rate(10, 60.0)),
         ('rate = "999999999/day"', "rate", Rate(999999999, 86400.0)),
@@ -149,6 +150,10 @@ def test_good_values(line: str, attribute: str, value: object) -> None:
         "memory = 1.5",
         "cpu = 0",
         "retention = -1",
+        "promote_after = 0",
+        'promote_after = "5"',
+        "promote_after = 300",
+        "promote_after = 1000",
         "delay = 5",
         'tags = ["a"]',
         'idempotency_key = "a"',
@@ -204,6 +209,19 @@ def test_bad_targets(line: str) -> None:
 )
 def test_good_targets(line: str) -> None:
     assert one(line).kind == line.split()[0]
+
+
+def test_only_what_runs_in_the_foreground_is_promoted_and_before_its_timeout() -> None:
+    head = '[api."com.x.y"]\npython = "a:b"\n'
+    background = refused(head + 'promote_after = 1\nmode = "background"')
+    assert background.message.startswith("api.toml:3: com.x.y: promote_after is for foreground")
+    late = refused(head + "timeout = 10\npromote_after = 10")
+    assert late.message.startswith(
+        "api.toml:4: com.x.y: promote_after is not below the timeout, 10"
+    )
+    for error in (background, late):
+        assert error.about["remedy"]
+    assert one('python = "a:b"', "timeout = 10", "promote_after = 9.5").promote_after == 9.5
 
 
 def test_an_entry_has_exactly_one_target() -> None:

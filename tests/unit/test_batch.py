@@ -1,40 +1,16 @@
 """Submissions that arrive together share a commit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
-from twisted.internet.task import Clock
 
 from taskbus.core.intake import Intake
 from taskbus.edge.batch import Batch
 from taskbus.model.errors import IdempotencyMismatch, StoreUnavailable
 from taskbus.model.job import Submission
-
-PATIENCE = 30.0
-
-
-class Reactor(Clock):
-    """Twisted's clock for tests, and what it lacks of a reactor with threads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.shut_down: Callable[[], None] = lambda: None
-
-    def callWhenRunning(self, call: Callable[[], None]) -> None:
-        call()
-
-    def addSystemEventTrigger(self, _phase: str, _event: str, call: Callable[[], None]) -> None:
-        self.shut_down = call
-
-    def callFromThread(self, call: Callable[..., None], *args: Any) -> None:
-        self._calls.put(lambda: call(*args))
-
-    def step(self) -> None:
-        """Do what the next thread asks for."""
-        self._calls.get(timeout=PATIENCE)()
+from tests.support.reactor import PATIENCE, Reactor
 
 
 class Bus:

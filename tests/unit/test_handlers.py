@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskbus.handler import build
+from taskbus.handler import Handler, build
 from taskbus.handler import contract as contract_module
 from taskbus.handler import exec as exec_module
 from taskbus.handler import http as http_module
@@ -24,6 +24,7 @@ from taskbus.model.errors import (
     TaskKilled,
     TaskTimeout,
 )
+from taskbus.model.leash import Leash
 from taskbus.model.task import TaskInput, TaskResult
 from tests.support.http_server import Answer, Request, serving
 from tests.support.processes import PATIENCE
@@ -393,6 +394,74 @@ def test_without_a_timeout_the_program_stays_in_the_group_of_its_worker() -> Non
     code = "import os; print('{\"args\": [%d]}' % os.getpgid(0))"
     assert python_program(code, timeout=None).args == [os.getpgid(0)]
     assert python_program(code, timeout=PATIENCE).args != [os.getpgid(0)]
+
+
+# Ended by another thread
+
+
+class Leashed:
+    """A call in a thread of its own."""
+
+    def __init__(self, kind: str, target: Any) -> None:
+        self.leash = Leash()
+        self.outcome: Outcome | None = None
+        self.begun = threading.Event()
+        task = TaskInput("com.x.y", progress=lambda *_: self.begun.set(), leash=self.leash)
+        run = build({"kind": kind, "target": target}, PATIENCE)
+        self._thread = threading.Thread(target=self._run, args=(run, task), daemon=True)
+        self._thread.start()
+
+    def _run(self, run: Handler, task: TaskInput) -> None:
+        self.outcome = perform(run, task)
+
+    def failure(self) -> dict[str, Any]:
+        self._thread.join(PATIENCE)
+        assert self.outcome is not None
+        return told(self.outcome)
+
+
+BEGUN = "echo '{\"progress\": 0}' >&3"
+
+
+@pytest.mark.parametrize(("hard", "name"), [(False, "SIGTERM"), (True, "SIGKILL")])
+def test_a_program_is_ended_with_its_whole_group(hard: bool, name: str, lifeline: Lifeline) -> None:
+    script = f"exec 4>{lifeline.path}; sleep 100000 & {BEGUN}; wait"
+    call = Leashed("exec", ["sh", "-c", script])
+    assert call.begun.wait(PATIENCE)
+    assert call.leash.pull(hard)
+    assert call.failure()["message"] == f"sh was killed by {name}"
+    assert lifeline.read_to_its_end() == b""
+    assert not call.leash.pull(hard)
+
+
+def test_a_program_that_is_ended_before_it_begins() -> None:
+    leash = Leash()
+    assert not leash.pull(False)
+    run = build({"kind": "exec", "target": ["sleep", "100000"]}, PATIENCE)
+    with pytest.raises(TaskKilled):
+        run(TaskInput("com.x.y", leash=leash))
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\n\r\n{"])
+def test_a_connection_is_ended(begun: bytes) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def answer(request: Request) -> None:
+        request.close_connection = True
+        request.wfile.write(begun)
+        asked.set()
+        over.wait(PATIENCE)
+
+    with serving(answer) as (url, _):
+        call = Leashed("http", url)
+        assert asked.wait(PATIENCE)
+        assert call.leash.pull(False)
+        assert call.failure()["error"] in (
+            "taskbus.error.handler_unreachable",
+            "taskbus.error.invalid_result",
+        )
+        over.set()
+        assert not call.leash.pull(False)
 
 
 # HTTP

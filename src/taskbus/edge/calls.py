@@ -34,6 +34,16 @@ class Calls:
 
         return call
 
+    def hold(self, going_on: "Deferred[None]") -> None:
+        """Count what goes on after its call was answered."""
+        self._open.add(going_on)
+
+        def closed(_result: Any) -> None:
+            self._open.discard(going_on)
+            self._look()
+
+        going_on.addBoth(closed)
+
     def answered(self) -> "Deferred[None]":
         """Fires when no call is open and all answers have been given to the session."""
         done: Deferred[None] = Deferred()

@@ -7,6 +7,7 @@ import selectors
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from taskbus.handler import Handler
 from taskbus.handler.contract import LARGEST_ANSWER, answer, request
@@ -42,7 +43,8 @@ def exec_handler(target: Sequence[str], timeout: float | None) -> Handler:
             ) from error
         talk = _Talk(program, task)
         try:
-            talk.until_its_end(timeout)
+            with task.leash.tied(program.kill) if task.leash else nullcontext():
+                talk.until_its_end(timeout)
         except BaseException:
             program.kill()
             raise

@@ -4,6 +4,7 @@ import http.client
 import io
 import socket
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,14 +31,17 @@ def http_handler(target: str, timeout: float | None) -> Handler:
         if deadline is not None:
             connection.response_class = partial(_response, deadline)  # type: ignore[assignment]
         try:
-            connection.request(
-                "POST",
-                path,
-                request(task),
-                {"Content-Type": "application/json", "Connection": "close"},
-            )
-            response = connection.getresponse()
-            return _judge(target, response.status, _read(response))
+            connection.connect()
+            hang_up = partial(_hang_up, connection.sock)
+            with task.leash.tied(hang_up) if task.leash else nullcontext():
+                connection.request(
+                    "POST",
+                    path,
+                    request(task),
+                    {"Content-Type": "application/json", "Connection": "close"},
+                )
+                response = connection.getresponse()
+                return _judge(target, response.status, _read(response))
         except TimeoutError:
             raise TaskTimeout(f"{target} did not answer within {timeout:g} seconds") from None
         except (OSError, http.client.HTTPException) as error:
@@ -48,6 +52,13 @@ def http_handler(target: str, timeout: float | None) -> Handler:
             connection.close()
 
     return run
+
+
+def _hang_up(sock: socket.socket, _hard: bool) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # The other side was faster.
 
 
 class _Timely(io.RawIOBase):

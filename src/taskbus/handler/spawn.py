@@ -31,12 +31,12 @@ class Program(NamedTuple):
     stderr: int
     told: int
 
-    def kill(self) -> None:
-        """At once, with its process group where that is its own; not after ``reap``."""
-        if self.own_group:
-            os.killpg(self.pid, signal.SIGKILL)
-        else:
-            os.kill(self.pid, signal.SIGKILL)
+    def kill(self, hard: bool = True) -> None:
+        """End it, with its process group where that is its own; not after ``reap``. Not ``hard``:
+        it may clean up.
+        """
+        kill = os.killpg if self.own_group else os.kill
+        kill(self.pid, signal.SIGKILL if hard else signal.SIGTERM)
 
     def reap(self) -> int:
         """Wait for its end; its exit status, the signal's negative number where it was killed."""

@@ -48,6 +48,7 @@ class Entry:
     policy: Policy = STANDARD_POLICY
     concurrency: int | None = None
     rate: Rate | None = None
+    promote_after: float | None = None
 
     @property
     def handler(self) -> dict[str, Any]:
@@ -128,7 +129,22 @@ def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:
     kind = kinds[0]
     target = fields.pop(kind)
     policy = {name: fields.pop(name) for name in Policy._fields if name in fields}
-    return Entry(pattern=uri, kind=kind, target=target, policy=Policy(**policy), **fields)
+    entry = Entry(pattern=uri, kind=kind, target=target, policy=Policy(**policy), **fields)
+    if entry.promote_after is not None:
+        _check_promotion(toml, entry, entry.promote_after)
+    return entry
+
+
+def _check_promotion(toml: LocatedToml, entry: Entry, seconds: float) -> None:
+    problem = remedy = ""
+    if entry.mode == "background":
+        problem, remedy = "is for foreground calls", "remove it: this call is a job at once"
+    elif seconds >= entry.timeout:
+        problem = f"is not below the timeout, {entry.timeout:g}"
+        remedy = "choose a smaller one, or a longer timeout"
+    if problem:
+        place = ("api", entry.pattern, "promote_after")
+        raise toml.error(place, f"{entry.pattern}: promote_after {problem}", remedy)
 
 
 def _python(value: Any) -> str:

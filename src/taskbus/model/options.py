@@ -230,6 +230,11 @@ def check_concurrency(value: Any) -> int:
     raise InvalidArgument("concurrency", value, "not a count", "use 1 to 10000")
 
 
+def check_promote_after(value: Any) -> float:
+    """Seconds after which a foreground call goes on as a job."""
+    return _seconds("promote_after", value, 0.01, LONGEST_TIMEOUT)
+
+
 def check_rate(value: Any) -> Rate:
     """How many attempts begin in a time, as ``"10/second"``."""
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
@@ -315,4 +320,5 @@ FOLLOW_UPS = {"on_success": SUCCESS, "on_failure": FAILURE, "on_end": END}
 PER_ENTRY: dict[str, Callable[[Any], Any]] = {
     "concurrency": check_concurrency,
     "rate": check_rate,
+    "promote_after": check_promote_after,
 }

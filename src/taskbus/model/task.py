@@ -1,10 +1,14 @@
 """What a task is given and what it gives back. Lean: the forker imports this."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskbus.model.portable import portable_text
 
+if TYPE_CHECKING:
+    from taskbus.model.leash import Leash
+
+MOST_WARNINGS = 100
 _LONGEST_MESSAGE = 1000
 
 
@@ -20,7 +24,7 @@ class TaskInput:
     background job also ``"job"`` (its id) and ``"attempt"`` (1 for the first).
     """
 
-    __slots__ = ("_progress", "_warn", "args", "details", "kwargs", "uri")
+    __slots__ = ("_progress", "_warn", "args", "details", "kwargs", "leash", "uri")
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class TaskInput:
         details: Mapping[str, Any] | None = None,
         progress: Callable[[float, str], None] = _silent,
         warn: Callable[[str], None] = _silent,
+        leash: "Leash | None" = None,
     ) -> None:
         self.uri = uri
         self.args = list(args)
@@ -37,6 +42,8 @@ class TaskInput:
         self.details = dict(details or {})
         self._progress = progress
         self._warn = warn
+        # For handlers: where somebody may want to end the call in this thread.
+        self.leash = leash
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell whoever watches how far the task is: ``fraction`` from 0.0 to 1.0; a long message
@@ -46,8 +53,8 @@ class TaskInput:
         self._progress(min(1.0, max(0.0, float(fraction))), told)
 
     def warn(self, message: str) -> None:
-        """Note something odd that is no failure: in the job's journal, or in the backend's log; a
-        long message keeps its start.
+        """Note something odd that is no failure: in the job's journal, up to MOST_WARNINGS, or in
+        the backend's log; a long message keeps its start.
         """
         self._warn(portable_text(str(message)[:_LONGEST_MESSAGE]))
 

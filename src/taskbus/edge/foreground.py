@@ -1,0 +1,254 @@
+"""Foreground calls: each runs in a thread of its backend, and what takes long may become a job."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from autobahn.wamp.types import CallResult
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from taskbus.core.intake import prepare
+from taskbus.core.promote import Keeper
+from taskbus.edge.batch import Batch
+from taskbus.edge.calls import Calls
+from taskbus.edge.session import answer, application_error, caller, refusal
+from taskbus.handler import Handler, build
+from taskbus.handler.perform import Outcome, failure_text, perform
+from taskbus.model.apimap import ApiMap, Entry
+from taskbus.model.errors import InvalidArgument, StoreUnavailable, TaskFailure, TaskTimeout
+from taskbus.model.job import Job
+from taskbus.model.json import check_field
+from taskbus.model.leash import Leash
+from taskbus.model.task import TaskInput
+from taskbus.port.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+
+
+class Foreground:
+    """The threads of one backend."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        api: ApiMap,
+        entries: list[Entry],
+        batch: Batch,
+        keeper: Keeper,
+        calls: Calls,
+        clock: Clock,
+        threads: int,
+    ) -> None:
+        """``threads``: how many calls run at once, the next ones wait."""
+        self._reactor = reactor
+        self._api = api
+        self._batch = batch
+        self._keeper = keeper
+        self._calls = calls
+        self._clock = clock
+        # What runs in this process: background entries run in workers only.
+        self._handlers: dict[str, Handler] = {
+            one.pattern: build(one.handler, one.timeout)
+            for one in entries
+            if one.mode == "foreground"
+        }
+        self._pool = ThreadPool(0, threads, "foreground")
+        reactor.callWhenRunning(self._pool.start)
+        if any(one.promote_after is not None for one in entries):
+            keeping = threading.Thread(target=self._keep, name="promoted", daemon=True)
+            reactor.callWhenRunning(keeping.start)
+
+    def close(self) -> bool:
+        """False where a thread is left: Python code cannot be stopped."""
+        if self._pool.working:
+            return False
+        self._pool.stop()
+        return True
+
+    @inlineCallbacks
+    def run(
+        self, entry: Entry, uri: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], details: Any
+    ) -> Any:
+        """The task's result or its error; the id of the job that it has become."""
+        try:
+            check_field("args", args)
+            check_field("kwargs", kwargs)
+        except InvalidArgument as wrong:
+            raise application_error(wrong) from wrong
+        call = _Call(self._reactor, uri, details.progress)
+        who = caller(details)
+        task = TaskInput(uri, args, kwargs, who, call.progress, call.warn, call.leash)
+        began = self._clock()
+        ended = self._in_time(entry.timeout, self._handlers[entry.pattern], task)
+        try:
+            if entry.promote_after is not None:
+                yield _either(self._reactor, ended, entry.promote_after)
+                request = {"uri": uri, "args": args, "kwargs": kwargs}
+                job = yield self._promote(request, who, began, call, ended)
+                if job is not None:
+                    return CallResult(job, promoted=True)
+            outcome = yield ended
+        finally:
+            call.leave()
+        if outcome.ok:
+            return answer(outcome.body)
+        error = refusal(outcome.body)
+        log.warning("%s failed: %s", uri, error)
+        raise error
+
+    def _in_time(self, timeout: float, handler: Handler, task: TaskInput) -> "Deferred[Outcome]":
+        """The outcome, or a timeout's: a Python thread cannot be stopped, its result is dropped."""
+        done: Deferred[Outcome] = Deferred()
+        late = TaskTimeout(f"{task.uri} did not end within {timeout:g} seconds")
+
+        def finish(outcome: Any) -> None:
+            if not done.called:
+                timer.cancel()
+                done.callback(outcome)
+
+        def give_up() -> None:
+            done.callback(Outcome(False, failure_text(late)))
+
+        # exec and http handlers keep the time themselves and clean up; theirs comes first.
+        timer = self._reactor.callLater(timeout + 0.2, give_up)
+        deferToThreadPool(self._reactor, self._pool, perform, handler, task).addBoth(finish)
+        return done
+
+    def _promote(
+        self,
+        request: Mapping[str, Any],
+        who: Mapping[str, Any],
+        began: float,
+        call: "_Call",
+        ended: "Deferred[Outcome]",
+    ) -> "Deferred[str | None]":
+        """The id of the job that the call is now; None where its caller has to wait on."""
+        if ended.called:
+            return succeed(None)
+        asked = prepare(self._api, self._clock, request, who)
+        submission = self._keeper.promoted(asked, began)
+        job = submission.job
+        answered: Deferred[str | None] = Deferred()
+
+        def stored(ids: list[str]) -> None:
+            # Of a unique job another one may be there already.
+            is_ours = ids == [job.id]
+            if is_ours:
+                self._hand_over(job, call, ended)
+                self._calls.hold(call.recorded)
+                call.become(job.id, self._keeper)
+            _fire(answered, job.id if is_ours else None)
+
+        def failed(failure: Failure) -> None:
+            log.warning("%s goes on as a call: %s", job.uri, failure.value)
+            # Stored it may be nevertheless, and would run a second time.
+            self._hand_over(job, call, ended, is_sure=False)
+            _fire(answered, None)
+
+        self._batch.accept([submission]).addCallbacks(stored, failed)
+        return answered
+
+    def _hand_over(
+        self, job: Job, call: "_Call", ended: "Deferred[Outcome]", is_sure: bool = True
+    ) -> None:
+        """The keeper has the job, and is told how it ends."""
+
+        def forgotten() -> None:
+            self._reactor.callFromThread(_fire, call.recorded, None)
+
+        def end(result: Any) -> Any:
+            gone = Outcome(False, failure_text(TaskFailure("the call was given up")))
+            self._keeper.end(job.id, result if isinstance(result, Outcome) else gone)
+            return result
+
+        self._keeper.keep(job, call.leash.pull, forgotten, is_sure)
+        ended.addBoth(end)
+
+    def _keep(self) -> None:
+        """The thread that writes what promoted jobs say."""
+        pause = threading.Event()
+        while True:
+            self._keeper.wait()
+            try:
+                self._keeper.run()
+            except StoreUnavailable as error:
+                log.warning("promoted jobs: %s", error)
+                pause.wait(_AGAIN_SECONDS)
+            except Exception:
+                log.exception("promoted jobs: unexpected error, going on")
+                pause.wait(_AGAIN_SECONDS)
+
+
+class _Call:
+    """What a call says, on its way from its thread to its caller, or to the job it has become."""
+
+    def __init__(self, reactor: Any, uri: str, tell: Callable[..., None] | None) -> None:
+        self.leash = Leash()
+        # Fires when the end of the job that it has become is in the store.
+        self.recorded: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._uri = uri
+        self._tell = tell
+        self._job: tuple[str, Keeper] | None = None
+        self._newest: tuple[float, str] | None = None
+        self._is_due = False
+
+    def progress(self, fraction: float, message: str) -> None:
+        """In the call's thread. A reactor that does not keep up passes on the newest alone."""
+        self._newest = fraction, message
+        if not self._is_due:
+            self._is_due = True
+            self._reactor.callFromThread(self._pass_on)
+
+    def warn(self, message: str) -> None:
+        """In the call's thread."""
+        log.warning("%s: %s", self._uri, message)
+        if self._job is not None:
+            job, keeper = self._job
+            keeper.warn(job, message)
+
+    def become(self, job: str, keeper: Keeper) -> None:
+        """The caller has its answer; now this job's watchers hear."""
+        self._tell, self._job = None, (job, keeper)
+
+    def leave(self) -> None:
+        """Nobody hears any more."""
+        self._tell = None
+
+    def _pass_on(self) -> None:
+        self._is_due = False
+        newest, self._newest = self._newest, None
+        if newest is None:
+            return
+        if self._job is not None:
+            job, keeper = self._job
+            keeper.progress(job, *newest)
+        elif self._tell is not None:
+            self._tell({"fraction": newest[0], "message": newest[1]})
+
+
+def _either(reactor: Any, ended: "Deferred[Any]", seconds: float) -> "Deferred[None]":
+    """Fires when the other one has fired, or the time is over."""
+    over: Deferred[None] = Deferred()
+
+    def fire(result: Any) -> Any:
+        if timer.active():
+            timer.cancel()
+        _fire(over, None)
+        return result
+
+    timer = reactor.callLater(seconds, fire, None)
+    ended.addBoth(fire)
+    return over
+
+
+def _fire(deferred: "Deferred[Any]", result: Any) -> None:
+    """Unless it was cancelled."""
+    if not deferred.called:
+        deferred.callback(result)
