@@ -18,7 +18,7 @@ from taskbus import show
 from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
 from taskbus.model.json import check_field
 from taskbus.model.options import FOLLOW_UPS, PER_CALL, SHARED
-from taskbus.model.settings import Settings
+from taskbus.model.settings import WORKER, Settings
 from taskbus.model.uri import is_loose_uri
 from taskbus.wire import (
     check_targets,
@@ -287,8 +287,12 @@ def _control(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _worker(settings: Settings, options: argparse.Namespace) -> int:
     start_logging()
-    run_worker(settings, options.name, 1 if options.once else None)
-    return 0
+    for pool in settings.pools:
+        if pool.name == options.pool:
+            run_worker(settings, pool, options.name, 1 if options.once else None)
+            return 0
+    known = ", ".join(pool.name for pool in settings.pools)
+    raise InvalidArgument("--pool", options.pool, "no such pool", f"use one of {known}")
 
 
 def _calling(uri: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
@@ -468,12 +472,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("id")
     logs.add_argument("-f", "--follow", action="store_true", help="until the job has ended")
 
-    backend = command("backend", _backend, "serve the URIs of one namespace (supervisord does)")
-    backend.add_argument("namespace")
-    command("control", _control, "serve taskbus.job.* (supervisord does)")
-    worker = command("worker", _worker, "run queued jobs (supervisord does)")
-    worker.add_argument("--name", default=f"worker-{os.getpid()}", help="its name in 'status'")
-    worker.add_argument("--once", action="store_true", help="run one job, then exit")
+    _add_programs(command)
     return parser
 
 
@@ -492,6 +491,16 @@ def _add_flows(
     group.add_argument(
         "file", nargs="?", default="-", help='JSON: {"jobs": [{"uri": ...}], "then": {"uri": ...}}'
     )
+
+
+def _add_programs(command: Callable[..., argparse.ArgumentParser]) -> None:
+    backend = command("backend", _backend, "serve the URIs of one namespace (supervisord does)")
+    backend.add_argument("namespace")
+    command("control", _control, "serve taskbus.job.* (supervisord does)")
+    worker = command("worker", _worker, "run queued jobs (supervisord does)")
+    worker.add_argument("--name", default=f"worker-{os.getpid()}", help="its name in 'status'")
+    worker.add_argument("--pool", default=WORKER, help="whose queues it serves (default: worker)")
+    worker.add_argument("--once", action="store_true", help="run one job, then exit")
 
 
 if __name__ == "__main__":

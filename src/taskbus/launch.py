@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 from taskbus.adapter.process import Presence
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import StoreUnavailable
-from taskbus.model.settings import Settings
+from taskbus.model.options import DEFAULT_QUEUE
+from taskbus.model.settings import WORKER, Settings
 from taskbus.site.checks import NotReady, check_port, check_programs, check_users
 from taskbus.site.folders import (
     prepare_folders,
@@ -135,7 +136,9 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
 def parts(settings: Settings, api: ApiMap) -> list[str]:
     """The names of all processes that make up the bus."""
     backends = [f"backend-{namespace}" for namespace in api.namespaces()]
-    workers = [f"worker-{number:02d}" for number in range(settings.worker_count)]
+    workers = [
+        f"{pool.program}-{number:02d}" for pool in settings.pools for number in range(pool.count)
+    ]
     return ["beanstalkd", "router", "control", *backends, *workers]
 
 
@@ -154,10 +157,17 @@ def programs(settings: Settings) -> list[Program]:
         else:
             about = Presence.look(settings.run, name)
             ready = about is not None and about["pid"] == info["pid"]
-            uris = about.get("uris") if about else None
-            note = "" if uris is None else f"{uris} URI{'' if uris == 1 else 's'}"
+            note = _told(about or {})
         shown.append(Program(name, state, info["pid"], ready and state == "RUNNING", note))
     return shown
+
+
+def _told(about: Mapping[str, Any]) -> str:
+    """What a program serves."""
+    if "uris" in about:
+        return f"{about['uris']} URI{'' if about['uris'] == 1 else 's'}"
+    queues = about.get("queues", [DEFAULT_QUEUE])
+    return "" if queues == [DEFAULT_QUEUE] else f"takes from {', '.join(queues)}"
 
 
 def stop(settings: Settings) -> None:
@@ -221,7 +231,7 @@ def _await_ready(
                 failed = program.name
         if failed or time.monotonic() > deadline:
             name = failed or min(waiting)
-            log = "worker" if name.startswith("worker-") else name
+            log = name.rpartition("-")[0] if name.startswith(f"{WORKER}-") else name
             problem = "does not start" if failed else f"was not ready in {_READY_SECONDS:g} s"
             raise NotReady(
                 f"{name} {problem}",

@@ -125,8 +125,11 @@ def status(programs: Sequence["Program"], counts: Mapping[str, Any] | None) -> N
         shown = [f"{count} {_paint(state, _STATE_COLOURS[state])}"
                  for state, count in counts["jobs"].items()]  # fmt: skip
         print("jobs   " + ", ".join(shown))
-        queue = counts["queue"]
-        print("queue  " + (", ".join(f"{n} {name}" for name, n in queue.items()) if queue else "?"))
+        queues = counts["queues"] or {"": None}
+        width = max(map(len, queues)) if len(queues) > 1 else 0
+        for name, queue in sorted(queues.items()):
+            told = ", ".join(f"{n} {what}" for what, n in queue.items()) if queue else "?"
+            print("queue  " + (f"{name:{width}}  {told}" if width else told))
 
 
 def api_map(settings: Settings, api: ApiMap) -> None:

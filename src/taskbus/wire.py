@@ -6,13 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.errors import ConfigError, TaskFailure
 from taskbus.model.located import LocatedToml
-from taskbus.model.settings import Settings, parse_settings
+from taskbus.model.settings import Pool, Settings, parse_settings
 from taskbus.port.sides import Sides
 from taskbus.port.store import Store
 
@@ -33,7 +34,7 @@ def read_settings(file: Path) -> Settings:
 
 def read_api_map(settings: Settings) -> ApiMap:
     """The API map that the settings name; raises ConfigError."""
-    return parse_api_map(read_text(settings.api_map), str(settings.api_map))
+    return parse_api_map(read_text(settings.api_map), str(settings.api_map), settings.queues)
 
 
 def check_targets(settings: Settings, api: ApiMap) -> None:
@@ -126,7 +127,7 @@ def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
     return visit(str(settings.router_socket), "operator", ticket, work, REALM)
 
 
-def run_worker(settings: Settings, name: str, most: int | None) -> None:
+def run_worker(settings: Settings, pool: Pool, name: str, most: int | None) -> None:
     """The worker program: serve until a signal ends it, or until ``most`` jobs are done."""
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Doorbell
@@ -140,8 +141,8 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
         store=sides.store,
         limits=sides.limits,
         queues=[
-            BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
-            for _ in range(settings.worker_slots if most is None else 1)
+            BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr, pool.queues)
+            for _ in range(pool.slots if most is None else 1)
         ],
         liveness=ProcessLiveness(),
         bell=Doorbell(settings.doorbell),
@@ -150,7 +151,7 @@ def run_worker(settings: Settings, name: str, most: int | None) -> None:
         load_map=lambda: read_api_map(settings),
         task_path=[str(settings.tasks)],
         ttr=settings.worker_ttr,
-        on_ready=presence.hold,
+        on_ready=partial(presence.hold, queues=pool.queues),
         retention=_retention(settings),
     )
     worker.serve(most)

@@ -311,3 +311,25 @@ def test_namespaces_are_the_fewest_that_hold_every_entry() -> None:
     assert [entry.pattern for entry in api.below("com.b")] == ["com.b.*", "com.b.c.d"]
     assert api.below("com") == list(api.entries.values())[:5]
     assert api.below("com.a.one") == []
+
+
+QUEUES = """
+[api."com.x.plain"]
+python = "a:b"
+
+[api."com.x.slow"]
+python = "a:b"
+
+queue = "slow"
+"""
+
+
+def test_a_queue_that_no_worker_serves_is_found() -> None:
+    parse_api_map(QUEUES, "api.toml", ["default", "slow"])
+    with pytest.raises(ConfigError) as caught:
+        parse_api_map(QUEUES, "api.toml", ["default", "fast"])
+    assert caught.value.message.startswith("api.toml:8: com.x.slow: queue: no worker")
+    assert "default, fast" in caught.value.about["remedy"]
+    with pytest.raises(ConfigError) as caught:
+        parse_api_map(QUEUES, "api.toml", ["slow"])
+    assert caught.value.message.startswith("api.toml:2: com.x.plain: queue: no worker")

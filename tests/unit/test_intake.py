@@ -160,6 +160,16 @@ def test_a_delay_and_a_time_are_one_too_many() -> None:
         prepared(delay=1, run_at=NOW + 5)
 
 
+def test_a_queue_that_no_worker_serves() -> None:
+    api = ApiMap([Entry("com.x.plain", "python", "a:b")], ["default", "slow"])
+    request = {"uri": "com.x.plain", "queue": "slow"}
+    assert prepare(api, lambda: NOW, request, {}).job.queue == "slow"
+    with pytest.raises(InvalidArgument) as caught:
+        prepare(api, lambda: NOW, request | {"queue": "fast"}, {})
+    assert (caught.value.about["field"], caught.value.about["value"]) == ("queue", "fast")
+    assert "default, slow" in caught.value.about["remedy"]
+
+
 def test_an_unknown_uri() -> None:
     with pytest.raises(UnknownUri):
         prepared(uri="com.x.other")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from taskbus.model.errors import ConfigError
-from taskbus.model.settings import PROGRAMS, Settings, parse_settings
+from taskbus.model.settings import PROGRAMS, Pool, Settings, parse_settings
 
 FILE = Path("/srv/site/taskbus.toml")
 
@@ -50,6 +50,12 @@ def test_every_key_is_optional() -> None:
         ("[store]\ndead_letter_retention = 0.5", "dead_letter_retention", 0.5),
         ("[worker]\nslots = 1000", "worker_slots", 1000),
         ("[worker]\nttr = 3", "worker_ttr", 3),
+        ('[worker]\nqueues = ["a", "b", "a"]', "worker_queues", ("a", "b")),
+        (
+            '[pool.slow]\n[pool.x-1]\ncount = 3\nslots = 4\nqueues = ["a"]',
+            "more_pools",
+            (Pool("slow", 1, 1, ("slow",)), Pool("x-1", 3, 4, ("a",))),
+        ),
         ("[backend]\nthreads = 7", "backend_threads", 7),
         ('[backend]\nnotify_topic = "com.x.y"', "notify_topic", "com.x.y"),
         ('[router]\ncommand = "crossbar"', "router_command", "crossbar"),
@@ -72,6 +78,13 @@ def test_the_stores_url_is_in_one_place() -> None:
 def test_users() -> None:
     text = "[user]\n" + "\n".join(f'{program} = "u-{program}"' for program in PROGRAMS)
     assert parse(text).users == {program: f"u-{program}" for program in PROGRAMS}
+
+
+def test_the_queues_that_somebody_serves() -> None:
+    assert parse("").queues == {"default"}
+    settings = parse('[worker]\nqueues = ["a"]\n[pool.b]\n[pool.c]\nqueues = ["a", "c.d"]')
+    assert settings.queues == {"a", "b", "c.d"}
+    assert [pool.program for pool in settings.pools] == ["worker", "worker-b", "worker-c"]
 
 
 def test_what_follows_from_var() -> None:
@@ -120,6 +133,18 @@ def test_a_relative_file_has_an_absolute_site(
         ('[backend]\nnotify_topic = "x"', 2, "backend.notify_topic: "),
         ('[user]\nroot = "root"', 2, "unknown setting user.root"),
         ("worker = 3", 1, "worker must be a table"),
+        ("[worker]\nqueues = []", 2, "worker.queues: "),
+        ('[worker]\nqueues = "default"', 2, "worker.queues: "),
+        ('[worker]\nqueues = ["a b"]', 2, "worker.queues: "),
+        ("[worker]\nqueues = [1]", 2, "worker.queues: "),
+        ("[pool]\nslow = 3", 2, "pool.slow must be a table"),
+        ("pool = 3", 1, "pool must be a table"),
+        ("[pool.slow]\nttr = 3", 2, "unknown setting pool.slow.ttr"),
+        ("\n[pool.slow]\n\ncount = 0", 4, "pool.slow.count: "),
+        ("[pool.slow]\nqueues = []", 2, "pool.slow.queues: "),
+        ("[pool.worker]\ncount = 1", 1, "'worker' is not a name for a pool"),
+        ("\n[pool.Slow]", 2, "'Slow' is not a name for a pool"),
+        ('[pool."a b"]', 1, "'a b' is not a name for a pool"),
         ("[worker", 1, "not TOML"),
     ],
 )

@@ -62,6 +62,8 @@ def prepare(
         check_uri(None)
     uri: str = said["uri"]
     entry = api.entry(uri)
+    if "queue" in said:
+        api.check_queue(said["queue"])
     now = clock()
     due = _due(said, request, now)
     policy = entry.policy if _SPECIAL.isdisjoint(said) else _policy(entry.policy, said)

@@ -84,6 +84,7 @@ class Control:
         self._links = links
         self._queue = queue
         self._clock = clock
+        self._api = api
         self._flows = Flows(api, clock, batch)
         follow_ups = FollowUps(store, links, clock, retention)
         self._remedies = Remedies(store, keys, queue, bell, clock, retention, follow_ups)
@@ -196,16 +197,23 @@ class Control:
         raise refusal(job.error)
 
     def status(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``status()`` -> jobs in each state, and the queue's counts (None when it is down)."""
+        """``status()`` -> jobs in each state, and the counts of all queues together and of each one
+        that workers take jobs from (None when the queue server is down).
+        """
         named((), args, kwargs)
 
         def read() -> Any:
-            try:
-                queue = self._queue.stats()._asdict()
-            except TaskbusError:
-                queue = None
             counts = self._store.counts()
-            return {"jobs": {state.value: counts.get(state, 0) for state in State}, "queue": queue}
+            told: dict[str, Any] = {state.value: counts.get(state, 0) for state in State}
+            told = {"jobs": told, "queue": None, "queues": None}
+            try:
+                told["queues"] = {
+                    one: self._queue.stats(one)._asdict() for one in sorted(self._api.queues)
+                }
+                told["queue"] = self._queue.stats()._asdict()
+            except TaskbusError:
+                pass  # That it is down is told by None.
+            return told
 
         return deferToThread(read)
 

@@ -14,7 +14,7 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -59,7 +59,9 @@ class Entry:
 class ApiMap:
     """All entries; ``entry(uri)`` finds the one that applies."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry], queues: Collection[str] = ()) -> None:
+        """``queues``: those that workers take jobs from, where that is known."""
+        self.queues = frozenset(queues)
         self.entries: Mapping[str, Entry] = {entry.pattern: entry for entry in entries}
         # As the router does for prefix registrations: the longest pattern wins.
         self._patterns = sorted(filter(is_pattern, self.entries), key=len, reverse=True)
@@ -72,6 +74,17 @@ class ApiMap:
             if covers(pattern, uri):
                 return self.entries[pattern]
         raise UnknownUri(uri)
+
+    def check_queue(self, queue: str) -> None:
+        """Raises InvalidArgument where no worker would ever take a job from this queue."""
+        if self.queues and queue not in self.queues:
+            raise InvalidArgument(
+                "queue",
+                queue,
+                "no worker takes jobs from it",
+                f"use {', '.join(sorted(self.queues))}, or name it in the settings, "
+                "under queues of [worker] or of a [pool.NAME]",
+            )
 
     def below(self, namespace: str) -> list[Entry]:
         """The entries of one namespace."""
@@ -92,14 +105,27 @@ def longest_call(entries: Iterable[Entry]) -> float:
     return max((one.timeout for one in entries if one.mode == "foreground"), default=0.0)
 
 
-def parse_api_map(text: str, file: str) -> ApiMap:
-    """The map in a TOML text; raises ConfigError naming ``file`` and the line."""
+def parse_api_map(text: str, file: str, queues: Collection[str] = ()) -> ApiMap:
+    """The map in a TOML text, for workers that take jobs from these queues; raises ConfigError
+    naming ``file`` and the line.
+    """
     toml = LocatedToml(text, file)
     for key in toml.data:
         if key != "api":
             raise toml.error((key,), f"unknown table [{key}]", 'entries are [api."some.uri"]')
     api = toml.table(toml.data.get("api", {}), ("api",))
-    return ApiMap(_entry(toml, uri, toml.table(body, ("api", uri))) for uri, body in api.items())
+    entries = [_entry(toml, uri, toml.table(body, ("api", uri))) for uri, body in api.items()]
+    found = ApiMap(entries, queues)
+    for entry in entries:
+        try:
+            found.check_queue(entry.queue)
+        except InvalidArgument as error:
+            raise toml.error(
+                ("api", entry.pattern, "queue"),
+                f"{entry.pattern}: {error.message}",
+                error.about["remedy"],
+            ) from None
+    return found
 
 
 def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:

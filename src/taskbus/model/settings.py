@@ -1,6 +1,7 @@
 """Settings: one TOML file, every key optional. Its folder is the site; paths are relative to it."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +9,29 @@ from typing import Any
 
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.located import LocatedToml
-from taskbus.model.options import check_retention
+from taskbus.model.options import DEFAULT_QUEUE, check_queue, check_retention
 from taskbus.model.uri import check_uri
 
 PROGRAMS = ("beanstalkd", "router", "control", "backend", "worker")
 # sun_path holds 108 bytes with its closing zero (unix(7)).
 _LONGEST_SOCKET_PATH = 107
+WORKER = "worker"
+_POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Worker processes that take jobs from the same queues, ``slots`` of them at a time each."""
+
+    name: str
+    count: int = 1
+    slots: int = 1
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+
+    @property
+    def program(self) -> str:
+        """What supervisord calls it; each process has its number behind that."""
+        return WORKER if self.name == WORKER else f"{WORKER}-{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,8 @@ class Settings:
     worker_count: int = field(default_factory=lambda: max(2, os.cpu_count() or 1))
     worker_slots: int = 2
     worker_ttr: int = 60
+    worker_queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    more_pools: tuple[Pool, ...] = ()
     backend_threads: int = 32
     notify_topic: str = "com.example.queue.notify"
     router_command: str = ".venv-router/bin/crossbar"
@@ -41,6 +61,17 @@ class Settings:
     web: Path = Path("crossbar/web")
     supervisor_config: Path = Path("supervisor/taskbus.conf")
     users: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """All worker pools: the one of ``[worker]``, and each ``[pool.NAME]``."""
+        own = Pool(WORKER, self.worker_count, self.worker_slots, self.worker_queues)
+        return (own, *self.more_pools)
+
+    @property
+    def queues(self) -> frozenset[str]:
+        """The queues that some pool takes jobs from."""
+        return frozenset(queue for pool in self.pools for queue in pool.queues)
 
     @property
     def run(self) -> Path:
@@ -110,26 +141,15 @@ def parse_settings(text: str, file: Path) -> Settings:
     site = file.resolve().parent
     chosen: dict[str, Any] = {}
     for table, body in toml.data.items():
+        if table == "pool":
+            chosen["more_pools"] = _pools(toml, toml.table(body, ("pool",)))
+            continue
         known = _KEYS.get(table)
         if known is None:
-            raise toml.error(
-                (table,), f"unknown table [{table}]", f"known: {', '.join(sorted(_KEYS))}"
-            )
-        for key, value in toml.table(body, (table,)).items():
-            if key not in known:
-                raise toml.error(
-                    (table, key),
-                    f"unknown setting {table}.{key}",
-                    f"known: {', '.join(sorted(known))}",
-                )
-            name, check = known[key]
-            try:
-                checked = check(value)
-            except InvalidArgument as error:
-                problem = error.message.partition(": ")[2]
-                raise toml.error(
-                    (table, key), f"{table}.{key}: {problem}", error.about["remedy"]
-                ) from None
+            tables = ", ".join(sorted({*_KEYS, "pool.NAME"}))
+            raise toml.error((table,), f"unknown table [{table}]", f"known: {tables}")
+        for key, checked in _checked(toml, (table,), body, known).items():
+            name = known[key][0]
             if name == "users":
                 chosen.setdefault("users", {})[key] = checked
             else:
@@ -147,6 +167,41 @@ def parse_settings(text: str, file: Path) -> Settings:
             "choose a shorter site.var, for example /var/lib/taskbus",
         )
     return settings
+
+
+def _checked(
+    toml: LocatedToml, path: tuple[str, ...], body: Any, known: "_Known"
+) -> dict[str, Any]:
+    """The keys of one table, each value as its check returns it."""
+    checked = {}
+    where = ".".join(path)
+    for key, value in toml.table(body, path).items():
+        if key not in known:
+            raise toml.error(
+                (*path, key), f"unknown setting {where}.{key}", f"known: {', '.join(sorted(known))}"
+            )
+        try:
+            checked[key] = known[key][1](value)
+        except InvalidArgument as error:
+            problem = error.message.partition(": ")[2]
+            raise toml.error(
+                (*path, key), f"{where}.{key}: {problem}", error.about["remedy"]
+            ) from None
+    return checked
+
+
+def _pools(toml: LocatedToml, tables: dict[str, Any]) -> tuple[Pool, ...]:
+    pools = []
+    for name, body in tables.items():
+        path = ("pool", name)
+        if name == WORKER or not _POOL.fullmatch(name):
+            raise toml.error(
+                path,
+                f"{name!r} is not a name for a pool",
+                f"use up to 32 of a-z, 0-9, _ and -, but not {WORKER}, which is [{WORKER}]'s own",
+            )
+        pools.append(Pool(name, **{"queues": (name,)} | _checked(toml, path, body, _OF_POOL)))
+    return tuple(pools)
 
 
 def _anchored(settings: Settings, site: Path) -> Settings:
@@ -179,7 +234,26 @@ def _whole(least: int, most: int) -> Callable[[Any], int]:
     return check
 
 
-_KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
+def _queues(value: Any) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else []
+    try:
+        found = tuple(dict.fromkeys(map(check_queue, names)))
+    except InvalidArgument:
+        found = ()
+    if found:
+        return found
+    raise InvalidArgument(
+        "queues", value, "not a list of queues' names", 'write ["default", "slow"]'
+    )
+
+
+_Known = Mapping[str, tuple[str, Callable[[Any], Any]]]
+_OF_POOL: _Known = {
+    "count": ("count", _whole(1, 1000)),
+    "slots": ("slots", _whole(1, 1000)),
+    "queues": ("queues", _queues),
+}
+_KEYS: dict[str, _Known] = {
     "site": {
         "var": ("var", _path),
         "api_map": ("api_map", _path),
@@ -196,6 +270,7 @@ _KEYS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
         "count": ("worker_count", _whole(1, 1000)),
         "slots": ("worker_slots", _whole(1, 1000)),
         "ttr": ("worker_ttr", _whole(3, 86400)),
+        "queues": ("worker_queues", _queues),
     },
     "backend": {
         "threads": ("backend_threads", _whole(1, 1000)),

@@ -4,6 +4,7 @@ import os
 import pwd
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -28,7 +29,6 @@ _GRACE_SECONDS = 30
 
 def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
     """The configuration; supervisor reads ``%`` itself, so one in a path is doubled."""
-    namespaces = api.namespaces()
     longest = max((entry.timeout for entry in api.entries.values()), default=0.0)
     # Its end must be theirs: a left-over control would go on beside the next start's.
     taskbus = f"setpriv --pdeathsig KILL {Path(sys.executable).parent / 'taskbus'}"
@@ -40,7 +40,6 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
         "router_node": settings.router_node,
         "router_start": settings.router_config.parent / "start",
         "taskbus": f"{taskbus} --settings {settings.file}",
-        "worker_count": settings.worker_count,
         "longest_job": int(longest) + _GRACE_SECONDS,
         "longest_call": int(longest_call(api.entries.values())) + _GRACE_SECONDS,
         "umask": "007" if settings.users else "077",
@@ -50,18 +49,29 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
     }
     filled = {key: str(value).replace("%", "%%") for key, value in values.items()}
     filled["common"] = _COMMON.format_map(filled)
-    return Template(_repeated(template, namespaces)).substitute(filled)
+    namespaces = [{"namespace": namespace} for namespace in api.namespaces()]
+    pools = [
+        {"pool_program": pool.program, "pool": pool.name, "pool_count": str(pool.count)}
+        for pool in settings.pools
+    ]
+    template = _repeated(template, "${namespace}", namespaces)
+    return Template(_repeated(template, "${pool_program}", pools)).substitute(filled)
 
 
-def _repeated(template: str, namespaces: list[str]) -> str:
-    """Each section whose header names ``${namespace}``, once for every namespace."""
-    sections = re.split(r"(?m)^(?=\[)", template)
+def _repeated(template: str, mark: str, each: Sequence[Mapping[str, str]]) -> str:
+    """Each section whose header has the mark, once for each of these sets of values."""
     copies = [
-        section.replace("${namespace}", namespace)
-        for section in sections
-        for namespace in (namespaces if "${namespace}" in section.split("\n")[0] else [""])
+        _filled(section, values)
+        for section in re.split(r"(?m)^(?=\[)", template)
+        for values in (each if mark in section.split("\n")[0] else [{}])
     ]
     return "".join(copies)
+
+
+def _filled(section: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        section = section.replace(f"${{{name}}}", value)
+    return section
 
 
 def _as_user(settings: Settings, program: str) -> str:
