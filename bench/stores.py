@@ -8,11 +8,16 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.environment import REPO
 from bench.measure import WORKERS, drained, percentile, started
 from bench.report import BATCH, WAMP, machine, table
 from bench.taskbus_peer import Taskbus
+from tests.support.mariadb import MariaDb
+from tests.support.mongo import MongoDb
 
 RESULTS = REPO / "bench" / "stores.md"
 _DRAIN_JOBS = 4000
@@ -27,7 +32,23 @@ def _sqlite() -> Iterator[str]:
     yield ""
 
 
-STORES: Mapping[str, Callable[[], AbstractContextManager[str]]] = {"SQLite": _sqlite}
+@contextmanager
+def _server(kind: type[MariaDb] | type[MongoDb]) -> Iterator[str]:
+    # On the disk that SQLite has its file on, not where tests have their servers.
+    with TemporaryDirectory(prefix="bench-") as folder:
+        server = kind(Path(folder))
+        server.start()
+        try:
+            yield server.database()
+        finally:
+            server.stop()
+
+
+STORES: Mapping[str, Callable[[], AbstractContextManager[str]]] = {
+    "SQLite": _sqlite,
+    "MariaDB": partial(_server, MariaDb),
+    "MongoDB's protocol (secantusdb)": partial(_server, MongoDb),
+}
 
 
 def main() -> None:
@@ -35,10 +56,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stores", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="figures are medians over these")
     parser.add_argument("--scale", type=float, default=1.0, help="1: a drain takes about 5 s")
+    parser.add_argument("--only", nargs="+", choices=STORES, default=list(STORES), metavar="NAME")
     options = parser.parse_args()
-    rounds: dict[str, list[Figures]] = {name: [] for name in STORES}
+    chosen = {name: STORES[name] for name in options.only}
+    rounds: dict[str, list[Figures]] = {name: [] for name in chosen}
     for number in range(1, options.rounds + 1):
-        for name, serve in STORES.items():
+        for name, serve in chosen.items():
             print(f"round {number} of {options.rounds}: {name}", flush=True)
             with serve() as url:
                 rounds[name].append(_measure(Taskbus(url), options.scale))
