@@ -154,8 +154,8 @@ def _report(sizes: dict[int, _Filled]) -> str:
             "",
             f"{time.strftime('%Y-%m-%d', time.gmtime())}; SQLite; medians of {_ROUNDS} in "
             f"microseconds; the same work in both stores, in turn. {_ENDED:.0%} of the jobs have "
-            f"ended, the others are queued; {_SCHEDULED:.0%} more are scheduled. At most {_BOUND:g} "
-            "times as slow is the target.",
+            f"ended, the others are queued; {_SCHEDULED:.0%} more are scheduled. At most "
+            f"{_BOUND:g} times as slow is the target.",
             "",
             f"| | {few:,} jobs | {many:,} jobs | ratio | |",
             "| --- | --- | --- | --- | --- |",

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-# As a text, since SQLite uses a partial index only where it sees the index' very condition. The plus
-# keeps it from the index of the states, where it would look through all that wait.
+# As a text, since SQLite uses a partial index only where it sees the index' very condition. The
+# plus keeps it from the index of the states, where it would look through all that wait.
 WAITING = "+state IN ('scheduled', 'retrying')"
 TIED = "tied = 1"
 
