@@ -26,6 +26,7 @@ pytestmark = pytest.mark.acceptance
 
 DANTE = "com.example.dante"
 ECHO, MARK = "com.example.test.echo", "com.example.test.mark"
+ALONE = "com.example.test.alone"
 ADD, FAIL, SLEEP = "com.example.test.add", f"{DANTE}.fail", f"{DANTE}.sleeper"
 MANY = 400
 
@@ -50,10 +51,14 @@ def site(folder: Path, gate: Gate) -> Iterator[Site]:
 python = "tests.support.tasks:Echo"
 [api."{ADD}"]
 python = "tests.support.tasks:add"
+[api."{ALONE}"]
+python = "tests.support.tasks:Echo"
+concurrency = 1
 [api."{MARK}"]
 exec = ["sh", "-c", "{script}"]
 """
-    with running_site(folder, entries=gate.entry + entries) as running:
+    pool = "[pool.slow]\ncount = 1\n"
+    with running_site(folder, pool, entries=gate.entry + entries) as running:
         yield running
 
 
@@ -205,6 +210,31 @@ def test_a_group_for_success_only(session: Session) -> None:
     assert state(session, told["jobs"][2]) == "scheduled"
     session.call("taskbus.job.cancel", told["jobs"][2])
     assert kinds(session, told["then"]) == ["waiting", "cancelled"]
+
+
+def test_one_that_follows_may_be_for_other_workers(session: Session) -> None:
+    request = {"uri": ECHO, "queue": "slow", "on_success": {"uri": ECHO}}
+    job = session.call("taskbus.job.submit", ADD, [1], on_success=request)
+    [after] = followers(session, job)
+    [last] = followers(session, after)
+    assert told_before(session, after)[0]["job"] == job
+    assert told_before(session, last)[0]["job"] == after
+    with pytest.raises(ApplicationError) as caught:
+        session.call("taskbus.job.submit", ADD, [1], on_end={"uri": ECHO, "queue": "none"})
+    assert caught.value.kwargs["field"] == "on_end.queue"
+
+
+def test_one_that_follows_may_wait_for_a_limit_too(session: Session) -> None:
+    """Both waits are told apart: the end of one is not the end of the other."""
+    one_by_one = {"uri": ALONE, "on_end": {"uri": ALONE, "args": ["last"]}}
+    jobs = session.call("taskbus.job.submit_many", [{"uri": ALONE, "on_success": one_by_one}] * 8)
+    for job in jobs:
+        [after] = followers(session, job)
+        [last] = followers(session, after)
+        assert session.call("taskbus.job.wait", last).results == (ALONE, "last")
+        assert told_before(session, last)[0]["job"] == after
+        assert states(session, [job, after, last]) == ["succeeded"] * 3
+        assert all(kinds(session, one).count("running") == 1 for one in (job, after, last))
 
 
 def test_follow_ups_of_follow_ups_of_one_that_is_cancelled(site: Site, session: Session) -> None:
