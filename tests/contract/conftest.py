@@ -15,23 +15,11 @@ from taskbus.port.links import Links
 from taskbus.port.sides import Sides
 from taskbus.port.store import Store
 from taskbus.wire import open_sides
-from tests.support.mariadb import MariaDb, running_mariadb
-from tests.support.mongo import MongoDb, RealMongoDb, some_mongo
+from tests.support.mariadb import MariaDb
+from tests.support.mongo import MongoDb, RealMongoDb
 from tests.support.sides import sides_of
 
 SHARED = ("sqlite", "mariadb", "mongo")
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDb]:
-    with running_mariadb() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mongo() -> Iterator[MongoDb | RealMongoDb]:
-    with some_mongo() as server:
-        yield server
 
 
 def _url(kind: str, request: pytest.FixtureRequest) -> str:
