@@ -24,8 +24,10 @@ _LOOK_AGAIN = 0.02
 class MongoDb:
     """One server; its port and its data stay the same over restarts."""
 
-    def __init__(self, folder: Path) -> None:
-        """``folder``: for data and log."""
+    def __init__(self, folder: Path, durable: bool = True) -> None:
+        """``folder``: for data and log. Not ``durable``: for tests that do not kill it."""
+        # It loses commits when it is killed, though they ask for its journal.
+        self._sync = ["--sync-on-commit"] if durable else []
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._count = count(1)
@@ -40,8 +42,7 @@ class MongoDb:
             self._process = subprocess.Popen(
                 [_PROGRAM, "--host", host, "--port", str(port), "--cache-size", "512M",
                  "--storage-path", self._folder / "data", "--log-level", "WARNING",
-                 # Otherwise it loses commits when it is killed, though they ask for its journal.
-                 "--sync-on-commit", *options],
+                 *self._sync, *options],
                 stdout=log, stderr=log, cwd=self._folder,
             )  # fmt: skip
         while not self._answers():
@@ -95,10 +96,10 @@ class RealMongoDb:
 
 
 @contextmanager
-def running_mongo() -> Iterator[MongoDb]:
+def running_mongo(durable: bool = True) -> Iterator[MongoDb]:
     """A server of our own with its files in a temporary folder."""
     with quick_folder() as folder:
-        server = MongoDb(folder)
+        server = MongoDb(folder, durable)
         server.start()
         try:
             yield server
@@ -111,7 +112,7 @@ def some_mongo() -> Iterator[MongoDb | RealMongoDb]:
     """The server that the environment names, or one of our own."""
     url = os.environ.get("MONGODB_URL")
     if url is None:
-        with running_mongo() as server:
+        with running_mongo(durable=False) as server:
             yield server
         return
     real = RealMongoDb(url)

@@ -24,7 +24,7 @@ VERSION = 3
 _PATIENCE = 30
 _PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 # Until a server that is down is told.
-_LOOK_SECONDS = 3
+_LOOK_SECONDS = 2
 _TURN_SECONDS = 0.5
 
 _DURABLE = WriteConcern("majority", j=True)
