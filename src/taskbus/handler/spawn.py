@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+from taskbus.handler.guard import Guard
+
 # Where the program tells its progress; its number is also in the environment.
 TOLD = 3
 VARIABLE = "TASKBUS_FD"
 
 # Python ignores them; a program expects them as they are by default.
 _SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+_guard = Guard()
 
 
 class Program(NamedTuple):
@@ -40,11 +45,18 @@ class Program(NamedTuple):
 
     def reap(self) -> int:
         """Wait for its end; its exit status, the signal's negative number where it was killed."""
+        if self.own_group:
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            _guard.forget(self.pid)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def spawn(argv: Sequence[str], own_group: bool) -> Program:
-    """Start it, looked for in PATH; raises OSError. ``own_group``: it leads a process group."""
+    """Start it, looked for in PATH; raises OSError. ``own_group``: it leads a process group, which
+    does not outlive us.
+    """
+    if own_group:
+        _guard.prepare()
     ours: list[int] = []
     theirs: list[int] = []
     try:
@@ -64,7 +76,7 @@ def spawn(argv: Sequence[str], own_group: bool) -> Program:
             ],
             setsigdef=_SIGNALS,
         )
-        return Program(pid, own_group, _watched(pid), *ours)
+        return Program(pid, own_group, _watched(pid, own_group), *ours)
     except BaseException:
         for fd in ours:
             os.close(fd)
@@ -86,10 +98,13 @@ def _inherited() -> list[int]:
     return found
 
 
-def _watched(pid: int) -> int:
+def _watched(pid: int, own_group: bool) -> int:
     try:
+        if own_group:
+            _guard.watch(pid)
         return os.pidfd_open(pid)
     except OSError:
         os.kill(pid, signal.SIGKILL)
+        _guard.forget(pid)
         os.waitpid(pid, 0)
         raise
