@@ -29,7 +29,6 @@ from taskbus.model.json import dump
 from taskbus.model.policy import Policy
 from taskbus.port.queue import Delivery, QueueStats
 from taskbus.worker import attempt as attempt_module
-from taskbus.worker import parent as parent_module
 from taskbus.worker.output import MOST_OUTPUT
 from taskbus.worker.parent import Worker
 from tests.support.attempts import HANDLERS, PATH, Watch, children_of
@@ -178,12 +177,12 @@ def when_logged(text: str, then: Callable[[], object]) -> Iterator[threading.Eve
                 happened.set()
                 then()
 
-    listener = Listener()
-    parent_module.log.addHandler(listener)
+    listener, worker_log = Listener(), logging.getLogger("taskbus.worker")
+    worker_log.addHandler(listener)
     try:
         yield happened
     finally:
-        parent_module.log.removeHandler(listener)
+        worker_log.removeHandler(listener)
     assert happened.is_set(), f"nobody logged {text!r}"
 
 
