@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
-from taskbus.core.chores import Chores
+from taskbus.core.chores import Chore, Chores
 from taskbus.model.errors import QueueUnavailable
 from taskbus.model.job import State
 from tests.support.values import a_job, add, added, applied, failed, running, start
@@ -106,6 +106,21 @@ def test_a_due_job_that_the_queue_did_not_take_is_not_lost(site: Site) -> None:
     site.now += 60
     site.chores.run()
     assert site.ready() == 1
+
+
+def test_one_that_cannot_be_done_keeps_no_other_from_being_done(site: Site) -> None:
+    done: list[float] = []
+
+    def other() -> int:
+        done.append(site.now)
+        return 0
+
+    chores = Chores(site.store, site.queue, lambda: site.now, Chore("another", 5.0, other))
+    added(site.store, state=State.SCHEDULED, due=1000.0)
+    site.broker.stop()
+    with pytest.raises(QueueUnavailable):
+        chores.run()
+    assert done == [1000.0]
 
 
 def test_two_of_them_do_no_harm(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from taskbus.model.errors import TaskbusError
 from taskbus.model.job import Placement, State, move
 from taskbus.port.clock import Clock
 from taskbus.port.queue import Queue
@@ -46,16 +47,30 @@ class Chores:
         self._next = dict.fromkeys((chore.name for chore in self.table), 0.0)
 
     def run(self) -> float:
-        """Run every chore whose time has come; returns how long to sleep, in seconds."""
+        """Run every chore whose time has come; returns how long to sleep, in seconds.
+
+        Raises the first error once all have had their turn: a queue that is down keeps nobody from
+        forgetting old jobs.
+        """
         now = self._clock()
+        failed: TaskbusError | None = None
         for chore in self.table:
-            if self._next[chore.name] <= now:
-                moved = chore.run()
-                self._next[chore.name] = now if moved >= BITE else now + chore.every
-            sooner = chore.sooner()
-            if sooner is not None:
-                self._next[chore.name] = min(self._next[chore.name], sooner)
+            try:
+                self._run(chore, now)
+            except TaskbusError as error:
+                self._next[chore.name] = now + chore.every
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return max(0.0, min(self._next.values()) - self._clock())
+
+    def _run(self, chore: Chore, now: float) -> None:
+        if self._next[chore.name] <= now:
+            moved = chore.run()
+            self._next[chore.name] = now if moved >= BITE else now + chore.every
+        sooner = chore.sooner()
+        if sooner is not None:
+            self._next[chore.name] = min(self._next[chore.name], sooner)
 
     def queue_due(self) -> int:
         """Scheduled and retrying jobs whose time has come."""
