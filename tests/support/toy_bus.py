@@ -22,12 +22,14 @@ from taskbus.adapter.sql_backlog import SqlBacklog
 from taskbus.adapter.sql_keys import SqlKeys
 from taskbus.adapter.sql_limits import SqlLimits
 from taskbus.adapter.sql_links import SqlLinks
+from taskbus.core.admission import Admission, Sweep
 from taskbus.core.chores import Chores
 from taskbus.core.follow import Ends, FollowUps
 from taskbus.core.intake import Intake
 from taskbus.core.recovery import Recovery
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import QueueUnavailable, StoreUnavailable
+from taskbus.model.options import Rate
 from taskbus.port.backlog import Backlog
 from taskbus.port.keys import Keys
 from taskbus.port.limits import Limits
@@ -39,7 +41,8 @@ from taskbus.worker.parent import Worker
 from taskbus.worker.spares import Child, Exit, ForkerGone
 from tests.support.mishaps import Died, Mishaps
 
-URI = "com.t.job"
+URI, ONE_AT_A_TIME, SELDOM = "com.t.job", "com.t.one_at_a_time", "com.t.seldom"
+RATE = Rate(2, 10.0)
 TTR = 60.0
 FAILED = json.dumps({"error": "com.t.error", "message": "no", "about": {}, "traceback": ""})
 
@@ -282,7 +285,13 @@ class Bus:
         self.store = store
         self.broker = Broker(self.clock)
         self.mishaps = Mishaps()
-        self.api = ApiMap([Entry(URI, "python", "x:y", "background")])
+        self.api = ApiMap(
+            [
+                Entry(URI, "python", "x:y", "background"),
+                Entry(ONE_AT_A_TIME, "python", "x:y", "background", concurrency=1),
+                Entry(SELDOM, "python", "x:y", "background", rate=RATE),
+            ]
+        )
         self.workers: list[ToyWorker] = []
         self.toys: list[Toy] = []
         self.on_begin: Callable[[Toy], object] = lambda _: None
@@ -315,7 +324,10 @@ class Bus:
         store, queue, liveness = self.shaky_store, self.queue(), Names("control", self._dead)
         recovery = Recovery(store, self._backlog, queue, liveness, self.clock, TTR)
         ends = Ends(self._follow_ups, store, queue)
-        return Chores(store, queue, self.clock, *recovery.chores(), *ends.chores())
+        admission = Admission(store, self._limits, self.clock, lambda: self.api, "chores")
+        sweep = Sweep(admission, self._limits, queue, self.clock)
+        others = (*recovery.chores(), *ends.chores(), *sweep.chores())
+        return Chores(store, queue, self.clock, *others)
 
     def restart_servants(self) -> None:
         """A new backend and a new control."""
