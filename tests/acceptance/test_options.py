@@ -279,8 +279,15 @@ def test_an_ended_job_is_kept_as_long_as_the_settings_say(operator: Session) -> 
         assert told["expires"] == told["finished"] + seconds
 
 
-def test_a_job_that_is_not_kept_is_forgotten(operator: Session, submit: Submit, mark: str) -> None:
-    job = submit(ECHO, [mark], retention=0, tags=[mark])
+def test_a_job_is_kept_as_long_as_it_says(operator: Session, submit: Submit, mark: str) -> None:
+    job = submit(ECHO, [mark], retention=500)
+    assert operator.call("taskbus.job.wait", job).results == (ECHO, mark)
+    told = operator.call("taskbus.job.get", job)
+    assert told["expires"] == told["finished"] + 500
+
+
+def test_a_job_that_is_not_kept_is_forgotten(operator: Session, mark: str) -> None:
+    job = operator.call("taskbus.job.submit", ECHO, [mark], retention=0, tags=[mark])
     assert operator.call("taskbus.job.wait", job).results == (ECHO, mark)
 
     def is_gone() -> bool:
