@@ -58,7 +58,6 @@ class Chores:
             try:
                 self._run(chore, now)
             except TaskbusError as error:
-                self._next[chore.name] = now + chore.every
                 failed = failed or error
         if failed is not None:
             raise failed
