@@ -232,7 +232,8 @@ def run_control(settings: Settings) -> None:
 
     reactor: Any = installed
     sides = make_sides(settings)
-    store, keys, links = sides.store, sides.keys, sides.links
+    store, keys, links, limits = sides.store, sides.keys, sides.links, sides.limits
+    retention = _retention(settings)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     bell = Doorbell(settings.doorbell)
     presence = Presence(settings.run, "control")
@@ -247,7 +248,7 @@ def run_control(settings: Settings) -> None:
         bell=bell,
         clock=time.time,
         notify_topic=settings.notify_topic,
-        retention=_retention(settings),
+        retention=retention,
         on_serving=lambda count: presence.hold(uris=count),
     )
     relay = Relay(
@@ -256,14 +257,12 @@ def run_control(settings: Settings) -> None:
         control.is_watched,
     )
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)
-    retention = _retention(settings)
     recovery = Recovery(
         store, sides.backlog, queue, ProcessLiveness(), time.time, settings.worker_ttr,
         retention,
     )  # fmt: skip
     ends = Ends(FollowUps(store, links, time.time, retention), store, queue)
     forget = forgetting(store, keys, sides.expiry, time.time)
-    limits = sides.limits
     admission = Admission(store, limits, time.time, _followed_map(settings), "chores")
     sweep = Sweep(admission, limits, queue, time.time)
     others = (*recovery.chores(), *ends.chores(), *sweep.chores(), *forget)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from taskbus.model.job import Job
+from taskbus.model.job import Job, Note
 from taskbus.model.json import dump
-from taskbus.worker.attempt import Attempt, Note
+from taskbus.worker.attempt import Attempt
 from taskbus.worker.channel import wait_readable
 from taskbus.worker.spares import Child, Spares
 from tests.support import tasks

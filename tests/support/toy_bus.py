@@ -12,16 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
-from taskbus.adapter.memory_backlog import MemoryBacklog
-from taskbus.adapter.memory_keys import MemoryKeys
-from taskbus.adapter.memory_limits import MemoryLimits
-from taskbus.adapter.memory_links import MemoryLinks
-from taskbus.adapter.sql import SqlStore
-from taskbus.adapter.sql_backlog import SqlBacklog
-from taskbus.adapter.sql_keys import SqlKeys
-from taskbus.adapter.sql_limits import SqlLimits
-from taskbus.adapter.sql_links import SqlLinks
+from taskbus.adapter.memory import MemoryBroker, MemoryQueue
 from taskbus.core.admission import Admission, Sweep
 from taskbus.core.chores import Chores
 from taskbus.core.follow import Ends, FollowUps
@@ -40,6 +31,7 @@ from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, send_frame, wait_r
 from taskbus.worker.parent import Worker
 from taskbus.worker.spares import Child, Exit, ForkerGone
 from tests.support.mishaps import Died, Mishaps
+from tests.support.sides import sides_of
 
 URI, ONE_AT_A_TIME, SELDOM = "com.t.job", "com.t.one_at_a_time", "com.t.seldom"
 RATE = Rate(2, 10.0)
@@ -252,14 +244,6 @@ class ToyWorker(Worker):
     def _listen(self) -> None:
         self._woken, self._wakeup = socket.socketpair()
 
-    def step(self) -> None:
-        """The loop's body."""
-        if self._stale and self._clock() >= self._reload_at:
-            self._reload()
-        self._ask()
-        self._turn(self._wait())
-        self._retire()
-
     def spares(self) -> list[ToySpares]:
         """Its forkers."""
         return [self._spares, *self._old]  # type: ignore[list-item]
@@ -278,9 +262,8 @@ class ToyWorker(Worker):
 class Bus:
     """See above. ``store`` and ``broker`` are as they are; everybody on the bus has mishaps."""
 
-    def __init__(
-        self, store: Store, keys: Keys, links: Links, limits: Limits, backlog: Backlog
-    ) -> None:
+    def __init__(self, store: Store) -> None:
+        sides = sides_of(store)
         self.now = 1000.0
         self.store = store
         self.broker = Broker(self.clock)
@@ -298,10 +281,10 @@ class Bus:
         self._dead: set[str] = set()
         self._pids = iter(range(10**9, 2 * 10**9))
         self.shaky_store: Store = self.mishaps.wrap(store, StoreUnavailable)
-        self._keys: Keys = self.mishaps.wrap(keys, StoreUnavailable)
-        self._backlog: Backlog = self.mishaps.wrap(backlog, StoreUnavailable)
-        self._limits: Limits = self.mishaps.wrap(limits, StoreUnavailable)
-        shaky_links: Links = self.mishaps.wrap(links, StoreUnavailable)
+        self._keys: Keys = self.mishaps.wrap(sides.keys, StoreUnavailable)
+        self._backlog: Backlog = self.mishaps.wrap(sides.backlog, StoreUnavailable)
+        self._limits: Limits = self.mishaps.wrap(sides.limits, StoreUnavailable)
+        shaky_links: Links = self.mishaps.wrap(sides.links, StoreUnavailable)
         self._follow_ups = FollowUps(self.shaky_store, shaky_links, self.clock)
         self.intake = self._new_intake()
         self.chores = self.new_chores()
@@ -393,12 +376,3 @@ class Bus:
                 yield
             finally:
                 self.close()
-
-
-def bus_on(store: MemoryStore | SqlStore) -> Bus:
-    """A bus on this store."""
-    if isinstance(store, MemoryStore):
-        return Bus(
-            store, MemoryKeys(store), MemoryLinks(store), MemoryLimits(store), MemoryBacklog(store)
-        )
-    return Bus(store, SqlKeys(store), SqlLinks(store), SqlLimits(store), SqlBacklog(store))

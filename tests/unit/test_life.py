@@ -33,7 +33,7 @@ from taskbus.model.errors import JobEnded, NotReplayable, QueueUnavailable, Stor
 from taskbus.model.job import FINAL, REPLAYABLE, TRANSITIONS, Event, Job, State
 from taskbus.port.store import Store
 from tests.support.mishaps import Died
-from tests.support.toy_bus import ONE_AT_A_TIME, RATE, SELDOM, TTR, URI, Bus, Toy, bus_on
+from tests.support.toy_bus import ONE_AT_A_TIME, RATE, SELDOM, TTR, URI, Bus, Toy
 
 _EVER = 1e12
 _MOST_ROUNDS = 100
@@ -61,7 +61,7 @@ class Lives(RuleBasedStateMachine):
 
     def make_bus(self) -> Bus:
         store = MemoryStore()
-        return bus_on(store)
+        return Bus(store)
 
     def teardown(self) -> None:
         try:
@@ -417,7 +417,7 @@ class LivesInSqlite(Lives):
     def make_bus(self) -> Bus:
         self.folder = tempfile.TemporaryDirectory(prefix="tb")
         store = SqlStore(f"sqlite:///{Path(self.folder.name) / 'taskbus.db'}")
-        return bus_on(store)
+        return Bus(store)
 
     def teardown(self) -> None:
         try:

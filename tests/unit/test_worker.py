@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from taskbus.model.job import Note
 from taskbus.model.task import MOST_WARNINGS
-from taskbus.worker.attempt import Attempt, Note
+from taskbus.worker.attempt import Attempt
 from taskbus.worker.channel import MOST_CHILDREN, FrameReader, wait_readable
 from taskbus.worker.output import LARGEST_CHUNK, MOST_OUTPUT, STREAMS
 from taskbus.worker.spares import ForkerGone, Spares

@@ -12,7 +12,7 @@ from taskbus.model.errors import TaskbusError
 from taskbus.model.job import FINAL, Job, State
 from tests.support.links import waiting_for
 from tests.support.mishaps import Died
-from tests.support.toy_bus import TTR, URI, Bus, Toy, ToyWorker, bus_on
+from tests.support.toy_bus import TTR, URI, Bus, Toy, ToyWorker
 from tests.support.values import added, applied, start, succeeded
 
 
@@ -59,7 +59,7 @@ class Site:
 @pytest.fixture
 def site() -> Iterator[Site]:
     store = MemoryStore()
-    bus = bus_on(store)
+    bus = Bus(store)
     with bus.stage():
         yield Site(bus)
 
@@ -235,7 +235,7 @@ def test_whatever_goes_wrong_after_an_end_is_followed_once(kind: str) -> None:
     calls = 0
     while True:
         store = MemoryStore()
-        bus = bus_on(store)
+        bus = Bus(store)
         with bus.stage():
             site = Site(bus)
             first, second = (added(store, uri=URI, tied=1) for _ in range(2))

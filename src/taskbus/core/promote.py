@@ -15,10 +15,10 @@ from typing import Any
 
 from taskbus.core.lease import lease_seconds
 from taskbus.core.retention import STANDARD_RETENTION, Retention
-from taskbus.core.settle import settle
+from taskbus.core.settle import conclude
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.errors import TaskCancelled
-from taskbus.model.job import Change, Event, Job, State, Submission, note
+from taskbus.model.job import Event, Job, Note, State, Submission, note
 from taskbus.model.json import dump
 from taskbus.model.task import MOST_WARNINGS
 from taskbus.port.bell import Bell
@@ -34,7 +34,6 @@ _GRACE = 5.0
 
 # Ends what a job runs; True: at once, False: it may clean up. False where nothing can.
 Abort = Callable[[bool], bool]
-Note = tuple[str, dict[str, Any]]
 
 
 class _Kept:
@@ -189,11 +188,11 @@ class Keeper:
             one.telling = list(one.notes)
             if one.progress is not None:
                 one.telling.append(("progress", one.progress))
-        changes: list[Change] = [note(one.job, now, one.telling)] if one.telling else []
         if outcome is not None:
-            last = changes[-1].after if changes else one.job
-            changes.append(settle(last, outcome, now, self._retention))
-        if not changes:
+            changes = conclude(one.job, one.telling, outcome, now, self._retention)
+        elif one.telling:
+            changes = [note(one.job, now, one.telling)]
+        else:
             return
         # Until the store has said otherwise.
         one.doubt = changes[-1].after

@@ -4,9 +4,17 @@ from taskbus.core.cancel import cancelled
 from taskbus.core.retention import STANDARD_RETENTION, Retention, expiry
 from taskbus.core.retry import backoff, is_worth
 from taskbus.handler.perform import Outcome
-from taskbus.model.job import Change, Job, State, move
+from taskbus.model.job import Change, Job, Note, State, move, note
 from taskbus.model.json import load
 from taskbus.model.policy import Policy
+
+
+def conclude(
+    job: Job, words: list[Note], outcome: Outcome, now: float, retention: Retention
+) -> list[Change]:
+    """The changes that store the attempt's last words, where there are any, and then end it."""
+    said = [note(job, now, words)] if words else []
+    return [*said, settle(said[-1].after if said else job, outcome, now, retention)]
 
 
 def settle(

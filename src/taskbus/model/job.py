@@ -22,6 +22,9 @@ from typing import Any, NamedTuple
 from taskbus.model.json import dump
 from taskbus.model.options import DEFAULT_QUEUE, HIGHEST_PRIORITY
 
+# The kind of an event, and what it says.
+Note = tuple[str, dict[str, Any]]
+
 
 class State(StrEnum):
     """What is true of a job now."""
@@ -211,7 +214,7 @@ def move(
     return Change(job, after, (Event(job.id, after.seq, at, state, dump(body)),), result)
 
 
-def note(job: Job, at: float, notes: list[tuple[str, dict[str, Any]]]) -> Change:
+def note(job: Job, at: float, notes: list[Note]) -> Change:
     """The change that adds events (kind, data) to a job and leaves its state."""
     events = tuple(
         Event(job.id, job.seq + nth, at, kind, dump(data))

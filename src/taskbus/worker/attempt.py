@@ -10,15 +10,13 @@ from typing import Any
 
 from taskbus.handler.perform import Outcome, failure_text, signal_name
 from taskbus.model.errors import TaskFailure, TaskKilled, TaskTimeout
-from taskbus.model.job import Job
+from taskbus.model.job import Job, Note
 from taskbus.model.json import dump, load
 from taskbus.model.task import MOST_WARNINGS
 from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, WARNING, FrameReader
 from taskbus.worker.output import Output
 from taskbus.worker.spares import Child, Spares
 from taskbus.worker.usage import LOOK_SECONDS, Limits
-
-Note = tuple[str, dict[str, Any]]
 
 FLUSH_SECONDS = 0.25
 _CHUNK = 65536

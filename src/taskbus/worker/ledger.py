@@ -14,10 +14,9 @@ from taskbus.core.chores import place
 from taskbus.core.follow import FollowUps, has_ended
 from taskbus.core.lease import Busy, Nothing, claim, lease_seconds
 from taskbus.core.retention import Retention
-from taskbus.core.settle import settle
-from taskbus.handler.perform import Outcome
+from taskbus.core.settle import conclude
 from taskbus.model.errors import StoreUnavailable
-from taskbus.model.job import Change, Job, State, note
+from taskbus.model.job import Change, Job, State
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.liveness import Liveness
@@ -99,7 +98,8 @@ class Ledger:
         if slot.job is None:
             return self._claim(slot, slot.delivery, now)
         if outcome := slot.outcome or (slot.attempt and slot.attempt.outcome):
-            return self._settle(slot, slot.job, outcome, now)
+            words = slot.attempt.notes(final=True) if slot.attempt else []
+            return conclude(slot.job, words, outcome, now, self._retention)
         if slot.attempt is None and now >= self.renew_at(slot.job):
             self._renew(slot, slot.job, now)
         return []
@@ -116,12 +116,6 @@ class Ledger:
             return self._admission.admit(decision, now)
         slot.clear()
         return []
-
-    def _settle(self, slot: Slot, job: Job, outcome: Outcome, now: float) -> list[Change]:
-        notes = slot.attempt.notes(final=True) if slot.attempt else []
-        changes = [note(job, now, notes)] if notes else []
-        last = changes[-1].after if changes else job
-        return [*changes, settle(last, outcome, now, self._retention)]
 
     def _committed(self, slot: Slot, job: Job) -> None:
         """The slot's part of the commit is in the store."""
@@ -175,13 +169,19 @@ class Ledger:
         return min(self._ttr, lease_seconds(job, self._ttr)) / 3
 
     def _renew(self, slot: Slot, job: Job, now: float) -> None:
-        if (delivery := slot.delivery) is not None:
-            self._say(slot, lambda: slot.queue.touch(delivery))
-        lease = now + lease_seconds(job, self._ttr)
-        if self._store.renew(job, lease):
+        if (lease := self._extended(slot, job, now)) is not None:
             slot.job = job._replace(lease=lease)
         else:
             self._drop(slot, job)
+
+    def _extended(self, slot: Slot, job: Job, now: float) -> float | None:
+        """Until when reservation and lease last now; None where the job is not ours any more, as
+        the lease alone decides.
+        """
+        if (delivery := slot.delivery) is not None:
+            self._say(slot, lambda: slot.queue.touch(delivery))
+        lease = now + lease_seconds(job, self._ttr)
+        return lease if self._store.renew(job, lease) else None
 
     def _drop(self, slot: Slot, job: Job) -> None:
         """The entry in the queue is now another worker's hint: leave it alone."""
@@ -224,12 +224,9 @@ class Ledger:
             return {}
 
     def keep(self, slot: Slot, attempt: Attempt, now: float) -> None:
-        """Renew reservation and lease. Only the lease decides whether the job is still ours."""
-        delivery = slot.delivery
-        if delivery is not None:
-            self._say(slot, lambda: slot.queue.touch(delivery))
+        """Keep the claim of a job that a child has."""
         attempt.kept(now)
-        if not self._store.renew(attempt.job, now + lease_seconds(attempt.job, self._ttr)):
+        if self._extended(slot, attempt.job, now) is None:
             attempt.kill()
 
     def _say(self, slot: Slot, words: Callable[[], Any]) -> None:

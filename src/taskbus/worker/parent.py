@@ -85,14 +85,18 @@ class Worker:
         """Work until told to stop, or until ``most`` jobs are done."""
         self._most = most
         while not (self._is_over() and all(slot.idle for slot in self._slots)):
-            if self._stale and self._clock() >= self._reload_at:
-                self._reload()
-            self._ask()
-            self._turn(self._wait())
-            self._retire()
+            self.step()
         for slot in self._slots:
             slot.queue.close()
         self._spares.close()
+
+    def step(self) -> None:
+        """Once round the loop."""
+        if self._stale and self._clock() >= self._reload_at:
+            self._reload()
+        self._ask()
+        self._turn(self._wait())
+        self._retire()
 
     def _is_over(self) -> bool:
         return self._stopping or self._ledger.claimed == self._most
