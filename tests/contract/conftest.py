@@ -12,6 +12,7 @@ from taskbus.port.expiry import Expiry
 from taskbus.port.keys import Keys
 from taskbus.port.limits import Limits
 from taskbus.port.links import Links
+from taskbus.port.records import Records
 from taskbus.port.sides import Sides
 from taskbus.port.store import Store
 from taskbus.wire import open_sides
@@ -77,3 +78,8 @@ def expiry(sides: Sides) -> Expiry:
 @pytest.fixture
 def limits(sides: Sides) -> Limits:
     return sides.limits
+
+
+@pytest.fixture
+def records(sides: Sides) -> Records:
+    return sides.records

@@ -45,6 +45,8 @@ class MemoryStore:
         # Whether each is met.
         self._links: dict[Link, bool] = {}
         self._places: dict[tuple[str, int], Place] = {}
+        self._records: dict[tuple[str, str], tuple[str, int]] = {}
+        self._changes: Counter[str] = Counter()
 
     def add(self, submissions: Sequence[Submission], placed: Sequence[Placement] = ()) -> None:
         """See Store."""

@@ -6,6 +6,7 @@ from taskbus.adapter.memory_expiry import MemoryExpiry
 from taskbus.adapter.memory_keys import MemoryKeys
 from taskbus.adapter.memory_limits import MemoryLimits
 from taskbus.adapter.memory_links import MemoryLinks
+from taskbus.adapter.memory_records import MemoryRecords
 from taskbus.port.sides import Sides
 
 
@@ -18,4 +19,5 @@ def memory_sides(store: MemoryStore) -> Sides:
         MemoryLinks(store),
         MemoryExpiry(store),
         MemoryLimits(store),
+        MemoryRecords(store),
     )

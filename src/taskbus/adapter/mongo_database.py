@@ -54,6 +54,7 @@ _INDEXES: dict[str, list[dict[str, Any]]] = {
         {"keys": [("job", _UP)]},
         {"keys": [("until", _UP)]},
     ],
+    "record": [{"keys": [("kind", _UP), ("name", _UP)]}],
 }
 
 
@@ -94,6 +95,7 @@ class MongoDatabase:
         self._results, self._placements = self._database["result"], self._database["placement"]
         self._keys, self._links = self._database["job_key"], self._database["job_link"]
         self._places, self._meta = self._database["lane_slot"], self._database["meta"]
+        self._records = self._database["record"]
 
     def _create(self) -> None:
         hello = self._client.admin.command("hello")

@@ -6,6 +6,7 @@ from taskbus.adapter.mongo_expiry import MongoExpiry
 from taskbus.adapter.mongo_keys import MongoKeys
 from taskbus.adapter.mongo_limits import MongoLimits
 from taskbus.adapter.mongo_links import MongoLinks
+from taskbus.adapter.mongo_records import MongoRecords
 from taskbus.port.sides import Sides
 
 
@@ -18,4 +19,5 @@ def mongo_sides(store: MongoStore) -> Sides:
         MongoLinks(store),
         MongoExpiry(store),
         MongoLimits(store),
+        MongoRecords(store),
     )

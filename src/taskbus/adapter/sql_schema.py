@@ -160,6 +160,16 @@ place = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# What is configured while the bus runs; see ``sql_records``.
+record = sa.Table(
+    "record",
+    metadata,
+    sa.Column("kind", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(191), primary_key=True),
+    sa.Column("body", sa.Text(2**24), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
 VERSION = 3
 # How a database of each earlier version becomes one of the next.
 MIGRATIONS = {

@@ -6,6 +6,7 @@ from taskbus.adapter.sql_expiry import SqlExpiry
 from taskbus.adapter.sql_keys import SqlKeys
 from taskbus.adapter.sql_limits import SqlLimits
 from taskbus.adapter.sql_links import SqlLinks
+from taskbus.adapter.sql_records import SqlRecords
 from taskbus.port.sides import Sides
 
 
@@ -18,4 +19,5 @@ def sql_sides(store: SqlStore) -> Sides:
         SqlLinks(store),
         SqlExpiry(store),
         SqlLimits(store),
+        SqlRecords(store),
     )

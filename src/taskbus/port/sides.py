@@ -7,6 +7,7 @@ from taskbus.port.expiry import Expiry
 from taskbus.port.keys import Keys
 from taskbus.port.limits import Limits
 from taskbus.port.links import Links
+from taskbus.port.records import Records
 from taskbus.port.store import Store
 
 
@@ -19,3 +20,4 @@ class Sides(NamedTuple):
     links: Links
     expiry: Expiry
     limits: Limits
+    records: Records
