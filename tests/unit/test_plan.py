@@ -181,3 +181,15 @@ def test_a_job_that_is_followed_may_have_an_idempotency_key() -> None:
 
 def test_unknown_options_are_told_of_those_that_there_are() -> None:
     assert "on_success" in refusal(on_sucess={}).about["remedy"]
+
+
+def test_only_the_bus_itself_can_name_a_task_that_is_built_in() -> None:
+    own = Entry("taskbus.task.tidy", "python", "taskbus.task.tidy:run", queue="own", retries=3)
+    api = ApiMap([Entry("com.example.a", "python", "a:A")], built_in=[own])
+    with pytest.raises(UnknownUri):
+        Plan(api, lambda: 1000.0, {}).add({"uri": own.pattern})
+    plan = Plan(api, lambda: 1000.0, {}, is_own=True)
+    plan.add({"uri": own.pattern, "on_end": {"uri": "com.example.a"}})
+    assert [one.job.queue for one in plan.submissions] == ["own", "default"]
+    assert api.of_job(own.pattern) is own
+    assert own in api.for_workers()

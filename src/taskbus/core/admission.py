@@ -61,7 +61,7 @@ class Admission:
         if start.after.state is not State.RUNNING:
             return claim
         try:
-            lanes = lanes_of(start.before, self._api().entry(start.before.uri))
+            lanes = lanes_of(start.before, self._api().of_job(start.before.uri))
         except UnknownUri:
             return claim
         if not lanes:

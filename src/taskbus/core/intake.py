@@ -49,9 +49,13 @@ _MOST_RACES = 100
 
 
 def prepare(
-    api: ApiMap, clock: Clock, request: Mapping[str, Any], details: Mapping[str, Any]
+    api: ApiMap,
+    clock: Clock,
+    request: Mapping[str, Any],
+    details: Mapping[str, Any],
+    is_own: bool = False,
 ) -> Submission:
-    """Check one request to run a URI later.
+    """Check one request to run a URI later; the bus' own may name a task that is built in.
 
     ``request``: ``uri``, and where wanted ``args`` (list), ``kwargs`` (object) and the options of
     ``taskbus.model.options``; what is missing or None comes from the API map. Raises
@@ -61,7 +65,7 @@ def prepare(
     if "uri" not in said:
         check_uri(None)
     uri: str = said["uri"]
-    entry = api.entry(uri)
+    entry = api.of_job(uri) if is_own else api.entry(uri)
     if "queue" in said:
         api.check_queue(said["queue"])
     now = clock()

@@ -51,7 +51,8 @@ def lanes_of(job: Job, entry: Entry) -> list[Lane]:
 def lane_named(name: str, api: ApiMap) -> Lane | None:
     """The lane of this name; None where the API map has no such limit any more."""
     plain = name.removeprefix(_RATE)
-    entry = api.entries.get(plain.partition("#")[0])
+    pattern = plain.partition("#")[0]
+    entry = api.entries.get(pattern) or api.built_in.get(pattern)
     if entry is None:
         return None
     if plain == name:

@@ -19,8 +19,11 @@ DEEPEST = 20
 class Plan:
     """Collects requests. Nothing waits for a job that is planned later: there are no circles."""
 
-    def __init__(self, api: ApiMap, clock: Clock, details: Mapping[str, Any]) -> None:
-        """``details``: who calls, for all jobs."""
+    def __init__(
+        self, api: ApiMap, clock: Clock, details: Mapping[str, Any], is_own: bool = False
+    ) -> None:
+        """``details``: who calls, for all jobs. ``is_own``: see ``prepare``."""
+        self._is_own = is_own
         self._api = api
         self._clock = clock
         self._details = details
@@ -77,7 +80,7 @@ class Plan:
     ) -> Submission:
         details = {**self._details, "after": before} if before else self._details
         try:
-            submission = prepare(self._api, self._clock, request, details)
+            submission = prepare(self._api, self._clock, request, details, self._is_own)
         except TaskbusError as error:
             if place:
                 error.locate(place)

@@ -59,10 +59,18 @@ class Entry:
 class ApiMap:
     """All entries; ``entry(uri)`` finds the one that applies."""
 
-    def __init__(self, entries: Iterable[Entry], queues: Collection[str] = ()) -> None:
-        """``queues``: those that workers take jobs from, where that is known."""
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        queues: Collection[str] = (),
+        built_in: Iterable[Entry] = (),
+    ) -> None:
+        """``queues``: those that workers take jobs from, where that is known. ``built_in``: tasks
+        of the bus' own, which workers run, and which no caller can name.
+        """
         self.queues = frozenset(queues)
         self.entries: Mapping[str, Entry] = {entry.pattern: entry for entry in entries}
+        self.built_in: Mapping[str, Entry] = {entry.pattern: entry for entry in built_in}
         # As the router does for prefix registrations: the longest pattern wins.
         self._patterns = sorted(filter(is_pattern, self.entries), key=len, reverse=True)
 
@@ -74,6 +82,14 @@ class ApiMap:
             if covers(pattern, uri):
                 return self.entries[pattern]
         raise UnknownUri(uri)
+
+    def of_job(self, uri: str) -> Entry:
+        """As ``entry``, for a job that has been accepted; it may be one of the bus' own."""
+        return self.built_in.get(uri) or self.entry(uri)
+
+    def for_workers(self) -> list[Entry]:
+        """Every entry whose jobs a worker may meet."""
+        return [*self.entries.values(), *self.built_in.values()]
 
     def check_queue(self, queue: str) -> None:
         """Raises InvalidArgument where no worker would ever take a job from this queue."""
@@ -105,9 +121,11 @@ def longest_call(entries: Iterable[Entry]) -> float:
     return max((one.timeout for one in entries if one.mode == "foreground"), default=0.0)
 
 
-def parse_api_map(text: str, file: str, queues: Collection[str] = ()) -> ApiMap:
-    """The map in a TOML text, for workers that take jobs from these queues; raises ConfigError
-    naming ``file`` and the line.
+def parse_api_map(
+    text: str, file: str, queues: Collection[str] = (), built_in: Iterable[Entry] = ()
+) -> ApiMap:
+    """The map in a TOML text, for workers that take jobs from these queues, beside the entries
+    that are ``built_in``; raises ConfigError naming ``file`` and the line.
     """
     toml = LocatedToml(text, file)
     for key in toml.data:
@@ -115,7 +133,7 @@ def parse_api_map(text: str, file: str, queues: Collection[str] = ()) -> ApiMap:
             raise toml.error((key,), f"unknown table [{key}]", 'entries are [api."some.uri"]')
     api = toml.table(toml.data.get("api", {}), ("api",))
     entries = [_entry(toml, uri, toml.table(body, ("api", uri))) for uri, body in api.items()]
-    found = ApiMap(entries, queues)
+    found = ApiMap(entries, queues, built_in)
     for entry in entries:
         try:
             found.check_queue(entry.queue)

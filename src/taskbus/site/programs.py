@@ -29,7 +29,7 @@ _GRACE_SECONDS = 30
 
 def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
     """The configuration; supervisor reads ``%`` itself, so one in a path is doubled."""
-    longest = max((entry.timeout for entry in api.entries.values()), default=0.0)
+    longest = max((entry.timeout for entry in api.for_workers()), default=0.0)
     # Its end must be theirs: a left-over control would go on beside the next start's.
     taskbus = f"setpriv --pdeathsig KILL {Path(sys.executable).parent / 'taskbus'}"
     values = {

@@ -171,7 +171,7 @@ class Worker:
         if job.lease is not None and job.lease <= now:
             return  # It may be somebody else's by now: the store has to be asked first.
         try:
-            pattern = self._api.entry(job.uri).pattern
+            pattern = self._api.of_job(job.uri).pattern
         except TaskbusError as error:
             slot.outcome = Outcome(False, failure_text(error))
             return
@@ -239,7 +239,7 @@ class Worker:
 
     def _warm(self) -> tuple[ApiMap, Spares]:
         api = self._load_map()
-        handlers = {entry.pattern: entry.handler for entry in api.entries.values()}
+        handlers = {entry.pattern: entry.handler for entry in api.for_workers()}
         return api, Spares(handlers, self._task_path, len(self._slots))
 
     def _reload(self) -> None:
