@@ -107,6 +107,15 @@ def test_an_outcome_that_is_dropped_gives_nothing_back(store: Store, limits: Lim
     assert holders(limits) == {0: lost.id}
 
 
+def test_a_retry_that_is_refused_to_who_was_asked_to_end_gives_nothing_back(
+    store: Store, limits: Limits
+) -> None:
+    running = applied(store, begin(added(store, retries=1), 0))
+    store.ask_to_end(running, "ann")
+    assert store.advance([failed(running)]) == [False]
+    assert holders(limits) == {0: running.id}
+
+
 def test_a_place_until_a_time_outlives_the_attempt(store: Store, limits: Limits) -> None:
     one, other = added(store), added(store)
     applied(store, succeeded(applied(store, begin_rated(one, 0, at=1001.0, until=1061.0))))

@@ -100,6 +100,8 @@ class MemoryStore:
         now = self._jobs.get(before.id)
         if now is None or now.seq != before.seq or not self._are_free(change):
             return False
+        if after.state is State.RETRYING and now.cancel is not None:
+            return False
         if change.keys:
             try:
                 self._keys = self._with_keys(change.keys, change.events[-1].at)
@@ -112,8 +114,6 @@ class MemoryStore:
             after = now._replace(seq=after.seq)
         elif before.state in FINAL:
             self._results.pop(after.id, None)
-        elif after.state is State.RETRYING and now.cancel is not None:
-            return False
         else:
             after = after._replace(cancel=now.cancel)
         self._jobs[after.id] = after
@@ -411,8 +411,10 @@ class MemoryQueue:
             for placement in placements:
                 broker.put(placement)
 
-    def request(self) -> None:
+    def request(self, done: Delivery | None = None) -> None:
         """See Queue."""
+        if done is not None:
+            self.delete(done)
         with self._talk() as broker:
             broker.asking.append(self)
             broker.serve()
