@@ -21,6 +21,7 @@ from taskbus.model.options import DEFAULT_QUEUE
 from taskbus.port.queue import Delivery, Queue, QueueStats
 from tests.support.beanstalkd import Beanstalkd, running_beanstalkd
 from tests.support.processes import PATIENCE
+from tests.support.site import eventually
 
 
 class Service(Protocol):
@@ -97,10 +98,11 @@ def take(queue: Queue) -> Delivery:
 
 def taken(queue: Queue) -> Delivery:
     """The delivery that was asked for, which has to come."""
-    assert is_readable(queue, PATIENCE)
-    delivery = queue.take()
-    assert delivery is not None
-    return delivery
+    while True:
+        assert is_readable(queue, PATIENCE)
+        if delivery := queue.take():
+            return delivery
+        queue.request()
 
 
 def is_readable(queue: Queue, seconds: float = 0.0) -> bool:
@@ -125,6 +127,42 @@ def test_higher_priorities_come_out_earlier(queue: Queue) -> None:
     put(queue, "also high", priority=1000)
     found = [take(queue).job for _ in range(5)]
     assert found == ["high", "also high", "normal", "also normal", "low"]
+
+
+# Deletes with a request
+
+
+def test_what_is_done_is_deleted_with_the_request_for_the_next(
+    service: Service, queue: Queue
+) -> None:
+    put(queue, "first", "second")
+    queue.request(done=take(queue))
+    assert taken(queue).job == "second"
+    assert service.connect().stats() == QueueStats(0, 1, 0)
+    queue.close()
+    assert take(service.connect()).job == "second"
+
+
+def test_what_is_done_is_deleted_while_nothing_comes(service: Service, queue: Queue) -> None:
+    other = service.connect()
+    put(queue, "first")
+    queue.request(done=take(queue))
+    eventually(lambda: other.stats() == QueueStats(0, 0, 0))
+    while is_readable(queue):
+        assert queue.take() is None
+        queue.request()
+    put(other, "second", "third")
+    assert taken(queue).job == "second"
+    # It was asked for once.
+    assert take(other).job == "third"
+
+
+def test_what_is_done_may_be_gone_already(service: Service, queue: Queue) -> None:
+    put(queue, "first", "second")
+    done = take(queue)
+    queue.delete(done)
+    queue.request(done)
+    assert taken(queue).job == "second"
 
 
 def test_many_at_once(queue: Queue) -> None:

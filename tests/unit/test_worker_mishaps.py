@@ -45,7 +45,7 @@ class Site:
         before = len(self.begun)
         self.work(worker, lambda: len(self.begun) > before)
         self.begun[-1].report(ok)
-        self.work(worker, lambda: all(slot.idle for slot in worker._slots))
+        self.work(worker, lambda: all(slot.asked for slot in worker._slots))
 
     def now(self, job: Job) -> Job:
         found = self.bus.store.job(job.id)
@@ -122,7 +122,7 @@ def test_a_job_cancelled_in_the_moment_in_which_it_fails_is_cancelled(site: Site
 
     site.bus.mishaps.arm(0, "meanwhile", "advance", somebody_cancels)
     site.begun[0].report(ok=False)
-    site.work(worker, lambda: worker._slots[0].idle)
+    site.work(worker, lambda: worker._slots[0].asked)
     assert site.now(job).state is State.CANCELLED
     assert site.bus.broker.entries() == []
 
@@ -133,7 +133,7 @@ def test_a_job_cancelled_in_the_moment_in_which_it_succeeds_has_succeeded(site: 
     site.work(worker, lambda: site.begun)
     cancel(site.bus.store, site.bus.clock, site.now(job), "ann")
     site.begun[0].report(ok=True)
-    site.work(worker, lambda: worker._slots[0].idle)
+    site.work(worker, lambda: worker._slots[0].asked)
     assert site.now(job).state is State.SUCCEEDED
 
 

@@ -41,17 +41,41 @@ class _Client(greenstalk.Client[str]):
         for answer in answers:
             greenstalk._parse_response(self._reader.readline(), answer)
 
-    def ask(self) -> None:
-        """Send a reserve."""
-        self._sock.settimeout(None)
-        self._sock.sendall(b"reserve\r\n")
+    is_asked = False
+    _is_deleting = False
 
-    def answer(self) -> "greenstalk.Job[str]":
-        """Read the answer of the reserve."""
+    def ask(self, done: int | None) -> None:
+        """Send a reserve, in one write with the delete of ``done``."""
+        deletion = b"" if done is None else b"delete %d\r\n" % done
+        self._sock.settimeout(None)
+        self._sock.sendall(deletion + b"reserve\r\n")
+        self.is_asked = True
+        self._is_deleting = done is not None
+
+    def answer(self) -> "greenstalk.Job[str] | None":
+        """Read the answer of the reserve; None where only that of the delete has come."""
+        if self._is_deleting:
+            self._is_deleting = False
+            self._read_deleted()
+            if not self._has_more():
+                return None
+        self.is_asked = False
         line = self._reader.readline()
         self._sock.settimeout(_PATIENCE)
         number, size = greenstalk._parse_response(line, b"RESERVED")
         return greenstalk.Job(int(number), self._read_chunk(int(size)).decode())
+
+    def _read_deleted(self) -> None:
+        try:
+            greenstalk._parse_response(self._reader.readline(), b"DELETED")
+        except greenstalk.NotFoundError:
+            pass  # The reservation was lost; whoever has the entry now deletes it.
+
+    def _has_more(self) -> bool:
+        self._sock.settimeout(0)
+        more = self._reader.peek(1)
+        self._sock.settimeout(None)
+        return bool(more)
 
     def counts(self, tube: str) -> QueueStats:
         """How many entries a tube has: none where there is no such tube."""
@@ -93,10 +117,11 @@ class BeanstalkdQueue:
             with self._talk() as client:
                 client.put_all(placements[start : start + _MOST_IN_FLIGHT], self._ttr)
 
-    def request(self) -> None:
+    def request(self, done: Delivery | None = None) -> None:
         """See Queue."""
         with self._talk() as client:
-            client.ask()
+            if not client.is_asked:
+                client.ask(None if done is None else done.number)
 
     def fileno(self) -> int:
         """See Queue."""
@@ -110,7 +135,7 @@ class BeanstalkdQueue:
                 found = client.answer()
             except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError):
                 return None
-            return Delivery(found.id, found.body)
+            return None if found is None else Delivery(found.id, found.body)
 
     def touch(self, delivery: Delivery) -> bool:
         """See Queue."""

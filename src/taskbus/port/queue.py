@@ -31,9 +31,9 @@ class Queue(Protocol):
         in order.
         """
 
-    def request(self) -> None:
+    def request(self, done: Delivery | None = None) -> None:
         """Ask for the next delivery: of all its queues, the one of the highest priority. Nothing
-        else may be said until ``take`` has answered.
+        else may be said until ``take`` has answered with one. ``done`` is deleted before.
         """
 
     def fileno(self) -> int:

@@ -123,8 +123,7 @@ class Ledger:
             slot.job = job
             self.claimed += 1
             return
-        if (delivery := slot.delivery) is not None:
-            self._say(slot, lambda: slot.queue.delete(delivery))
+        slot.done = slot.delivery
         slot.clear()
         if has_ended(job):
             self._follow(slot, job)

@@ -87,7 +87,7 @@ class Worker:
         while not (self._is_over() and all(slot.idle for slot in self._slots)):
             self.step()
         for slot in self._slots:
-            slot.queue.close()
+            self._leave(slot, self._clock())
         self._spares.close()
 
     def step(self) -> None:
@@ -109,18 +109,26 @@ class Worker:
             if not slot.idle:
                 continue
             if self._is_over() or self._is_cold:
-                # Closing the connection gives back what may just have been reserved.
-                slot.queue.close()
-                slot.asked = False
+                self._leave(slot, now)
             elif not slot.asked and now >= slot.rest_until:
                 if self._most is not None and self._ledger.claimed + asking >= self._most:
                     return
+                done, slot.done = slot.done, None
                 with Resting(slot, now):
-                    slot.queue.request()
+                    slot.queue.request(done)
                     slot.asked = True
                     asking += 1
         if any(slot.asked for slot in self._slots):
             self._on_ready()
+
+    def _leave(self, slot: Slot, now: float) -> None:
+        """Take no more jobs from the queue."""
+        done, slot.done = slot.done, None
+        if done is not None:
+            slot.say(lambda: slot.queue.delete(done), now)
+        # Gives back what may just have been reserved.
+        slot.queue.close()
+        slot.asked = False
 
     def _wait(self) -> float:
         """Until something is to be read or done; reads it; returns the time."""

@@ -27,6 +27,8 @@ class Slot:
         self.before: list[dict[str, Any]] | None = None
         self.attempt: Attempt | None = None
         self.outcome: Outcome | None = None
+        # The delivery before, which is deleted with the request for the next one.
+        self.done: Delivery | None = None
         # The job after a step of which the store did not say that it was taken.
         self.doubt: Job | None = None
         self.rest_until = 0.0
