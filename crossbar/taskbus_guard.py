@@ -1,8 +1,12 @@
-"""Part of the router: with it every call is answered, and no message ends the router.
+"""Part of the router: with it every call is answered, no message ends the router, and nobody speaks
+in the name of others.
 
 A sender may speak JSON and the receiver MessagePack, which cannot carry all that JSON can: integers
 of more than 64 bits, half a character, deep nesting. Crossbar keeps silent about a call that it
 cannot pass on, and the caller would wait for ever.
+
+A message may say for whom it is forwarded, as between routers, and Crossbar believes that of every
+client: a callee would be told of any caller, in any role. No other router is linked to this one.
 
 Crossbar loads this module as a component, before it opens its doors. It belongs to the version of
 Crossbar that requirements/router.txt names: what it replaces is not a public part.
@@ -18,7 +22,7 @@ from crossbar.router.router import Router
 from txaio import make_logger
 
 _log = make_logger()
-_send = Router.send
+_send, _process = Router.send, Router.process
 
 # One of Crossbar's libraries raises it to 100,000: JSON nested that deep fits into a request, and
 # would use up the stack and end the process.
@@ -27,6 +31,13 @@ _RECURSIONS = 10_000
 
 class Guard(ApplicationSession):
     """What Crossbar starts; its session does nothing."""
+
+
+def _process_as_the_senders_own(router, session, message):
+    """As ``Router.process``, for whomever the message says that it is forwarded."""
+    if getattr(message, "forward_for", None) is not None:
+        message.forward_for = None
+    _process(router, session, message)
 
 
 def _send_or_answer(router, session, message):
@@ -62,3 +73,4 @@ def _refuse(router, caller, request, what, error):
 
 sys.setrecursionlimit(_RECURSIONS)
 Router.send = _send_or_answer
+Router.process = _process_as_the_senders_own

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import CallOptions
 
 from taskbus.site.router import TemplateError, render_node
 from tests.support.bridge import post
@@ -84,6 +85,7 @@ def _who(*args: Any, details: Any, **kwargs: Any) -> dict[str, Any]:
         "kwargs": kwargs,
         "authid": details.caller_authid,
         "authrole": details.caller_authrole,
+        **({"trace": details.transaction_hash} if details.transaction_hash else {}),
     }
 
 
@@ -358,6 +360,19 @@ def test_no_caller_can_cost_a_callee_its_session(router: Router, backend: Sessio
     status, _ = post(router, "/call", {"procedure": "com.example.shop.order", "args": [nested]})
     assert status == 200
     assert backend.call(ECHO, "still here")["args"] == ["still here"]
+
+
+@pytest.mark.parametrize("caller", ["browser", "operator"])
+def test_nobody_calls_in_the_name_of_others(request: pytest.FixtureRequest, caller: str) -> None:
+    session: Session = request.getfixturevalue(caller)
+    forged = [{"session": 1, "authid": "control", "authrole": "backend"}]
+    told = session.call(ECHO, options=CallOptions(forward_for=forged))
+    assert (told["authid"], told["authrole"]) == (caller, caller)
+
+
+def test_a_calls_trace_travels_as_its_transaction(browser: Session) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01;a=b,c=d"
+    assert browser.call(ECHO, options=CallOptions(transaction_hash=trace))["trace"] == trace
 
 
 def test_cbor_is_not_offered(router: Router) -> None:
