@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
-from taskbus.model.builtin import BUILT_IN
+from taskbus.model.builtin import built_in
 from taskbus.model.errors import ConfigError, TaskFailure
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Pool, Settings, parse_settings
@@ -36,7 +36,7 @@ def read_settings(file: Path) -> Settings:
 def read_api_map(settings: Settings) -> ApiMap:
     """The API map that the settings name; raises ConfigError."""
     file = settings.api_map
-    return parse_api_map(read_text(file), str(file), settings.queues, BUILT_IN)
+    return parse_api_map(read_text(file), str(file), settings.queues, built_in(settings))
 
 
 def check_targets(settings: Settings, api: ApiMap) -> None:

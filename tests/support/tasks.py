@@ -75,6 +75,10 @@ def greedy(task: str = "not a TaskInput", **others: Any) -> list[Any]:
     return [task, others]
 
 
+def given(task: TaskInput, word: str, most: int) -> list[Any]:
+    return [task.uri, word, most]
+
+
 def pair() -> TaskResult:
     return TaskResult(1, 2, three=3)
 

@@ -17,6 +17,7 @@ from taskbus.handler import contract as contract_module
 from taskbus.handler import exec as exec_module
 from taskbus.handler import http as http_module
 from taskbus.handler.perform import Outcome, perform
+from taskbus.model.builtin import own_entry
 from taskbus.model.errors import (
     HandlerUnreachable,
     InvalidResult,
@@ -68,6 +69,12 @@ def test_a_function_with_a_task_keyword() -> None:
     assert python("whoami").args == [{"uri": "com.x.y", "caller_authid": "ann"}]
     assert python("greedy").args == [["not a TaskInput", {}]]
     assert python("greedy", "mine", other=1).args == [["mine", {"other": 1}]]
+
+
+def test_a_task_of_the_bus_own_has_the_call_and_what_the_settings_give() -> None:
+    entry = own_entry("taskbus.task.x", "tests.support.tasks:given", {"word": "é", "most": 3})
+    made = build(entry.handler, None)
+    assert made(CALL).args == [["com.x.y", "é", 3]]
 
 
 def test_a_result_with_keywords() -> None:

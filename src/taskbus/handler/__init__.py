@@ -18,6 +18,8 @@ _KINDS = {
     "python": ("taskbus.handler.python", "python_handler"),
     "exec": ("taskbus.handler.exec", "exec_handler"),
     "http": ("taskbus.handler.http", "http_handler"),
+    # Not for the API map: see ``taskbus.model.builtin``.
+    "own": ("taskbus.handler.own", "own_handler"),
 }
 
 
