@@ -1,16 +1,15 @@
 """``http = "http://host/path"``: POST the call as JSON, read the answer as JSON."""
 
 import http.client
-import io
 import socket
 import time
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 from taskbus.handler import Handler
 from taskbus.handler.contract import LARGEST_ANSWER, answer, request
+from taskbus.handler.timely import timely_response
 from taskbus.model.errors import HandlerUnreachable, InvalidResult, TaskFailure, TaskTimeout
 from taskbus.model.task import TaskInput, TaskResult
 
@@ -29,7 +28,7 @@ def http_handler(target: str, timeout: float | None) -> Handler:
         deadline = None if timeout is None else time.monotonic() + timeout
         connection = kind(host, parts.port, timeout=timeout)
         if deadline is not None:
-            connection.response_class = partial(_response, deadline)  # type: ignore[assignment]
+            connection.response_class = partial(timely_response, deadline)  # type: ignore[assignment]
         try:
             connection.connect()
             hang_up = partial(_hang_up, connection.sock)
@@ -59,36 +58,6 @@ def _hang_up(sock: socket.socket, _hard: bool) -> None:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # The other side was faster.
-
-
-class _Timely(io.RawIOBase):
-    """What a socket receives until the deadline: a server that drips bytes meets it too."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)
-        self._deadline = deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left)
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _response(deadline: float, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
-    return http.client.HTTPResponse(_Timely(sock, deadline), **options)  # type: ignore[arg-type]
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
