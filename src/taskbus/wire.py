@@ -227,8 +227,10 @@ def run_control(settings: Settings) -> None:
     from taskbus.core.follow import Ends, FollowUps
     from taskbus.core.forget import forgetting
     from taskbus.core.intake import Intake
+    from taskbus.core.keyring import Keyring
     from taskbus.core.recovery import Recovery
     from taskbus.core.relay import Relay
+    from taskbus.edge.access import Access
     from taskbus.edge.batch import Batch
     from taskbus.edge.control import Control, run_chores, run_relay
 
@@ -239,9 +241,13 @@ def run_control(settings: Settings) -> None:
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     bell = Doorbell(settings.doorbell)
     presence = Presence(settings.run, "control")
+    api = read_api_map(settings)
+    access = Access(
+        reactor, Keyring(sides.records, time.time), api, store, time.time, settings.notify_topic
+    )
     control = Control(
         reactor=reactor,
-        api=read_api_map(settings),
+        api=api,
         store=store,
         keys=keys,
         links=links,
@@ -251,6 +257,7 @@ def run_control(settings: Settings) -> None:
         clock=time.time,
         notify_topic=settings.notify_topic,
         retention=retention,
+        access=access,
         on_serving=lambda count: presence.hold(uris=count),
     )
     relay = Relay(

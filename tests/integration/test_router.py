@@ -99,7 +99,7 @@ def _full(*args: Any, details: Any) -> None:
 @pytest.mark.parametrize(
     ("principal", "via", "role"),
     [
-        ("control", "socket", "backend"),
+        ("control", "socket", "control"),
         ("backend", "socket", "backend"),
         ("operator", "socket", "operator"),
         ("operator", "websocket", "operator"),

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taskbus.core.intake import actor, prepare
+from taskbus.core.permit import UNLIMITED, Permit
+from taskbus.model.access import SUBMIT
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument, TaskbusError
 from taskbus.model.job import Key, Link, State, Submission, born
@@ -20,9 +22,17 @@ class Plan:
     """Collects requests. Nothing waits for a job that is planned later: there are no circles."""
 
     def __init__(
-        self, api: ApiMap, clock: Clock, details: Mapping[str, Any], is_own: bool = False
+        self,
+        api: ApiMap,
+        clock: Clock,
+        details: Mapping[str, Any],
+        is_own: bool = False,
+        permit: Permit = UNLIMITED,
     ) -> None:
-        """``details``: who calls, for all jobs. ``is_own``: see ``prepare``."""
+        """``details``: who calls, for all jobs. ``is_own``: see ``prepare``. ``permit``: which URIs
+        they may be of, those that follow others included.
+        """
+        self._permit = permit
         self._is_own = is_own
         self._api = api
         self._clock = clock
@@ -80,6 +90,7 @@ class Plan:
     ) -> Submission:
         details = {**self._details, "after": before} if before else self._details
         try:
+            self._permit.require(SUBMIT, request.get("uri"))
             submission = prepare(self._api, self._clock, request, details, self._is_own)
         except TaskbusError as error:
             if place:

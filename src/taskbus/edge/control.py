@@ -12,8 +12,10 @@ from twisted.internet.threads import deferToThread
 
 from taskbus.core.chores import Chores
 from taskbus.core.follow import FollowUps
+from taskbus.core.permit import Permit, jobs_within
 from taskbus.core.relay import Relay
 from taskbus.core.retention import Retention
+from taskbus.edge.access import Access
 from taskbus.edge.batch import Batch
 from taskbus.edge.calls import Calls
 from taskbus.edge.flows import Flows
@@ -35,6 +37,7 @@ from taskbus.edge.session import (
     register_all,
 )
 from taskbus.edge.watchers import Topics, Watchers, is_last, told
+from taskbus.model.access import READ
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import (
     InvalidArgument,
@@ -76,18 +79,22 @@ class Control:
         clock: Clock,
         notify_topic: str,
         retention: Retention,
+        access: Access,
         on_serving: Callable[[int], None],
     ) -> None:
         self.calls = Calls(reactor)
+        self._access = access
         self._reactor = reactor
         self._store = store
         self._links = links
         self._queue = queue
         self._clock = clock
         self._api = api
-        self._flows = Flows(api, clock, batch)
+        self._flows = Flows(api, clock, batch, access.permit)
         follow_ups = FollowUps(store, links, clock, retention)
-        self._remedies = Remedies(store, keys, queue, bell, clock, retention, follow_ups)
+        self._remedies = Remedies(
+            store, keys, queue, bell, clock, retention, follow_ups, access.permit
+        )
         self._on_serving = on_serving
         self._watchers = Watchers()
         self._waits: set[Deferred[None]] = set()
@@ -98,6 +105,7 @@ class Control:
     def join(self, session: Session) -> Any:
         """Register everything on a new session, and learn who watches what."""
         yield self._follow_subscriptions(session)
+        yield self._access.join(session)
         endpoints = {
             **self._flows.endpoints(),
             "taskbus.job.get": self.get,
@@ -105,6 +113,7 @@ class Control:
             "taskbus.job.events": self.events,
             "taskbus.job.wait": self.wait,
             **self._remedies.endpoints(),
+            **self._access.endpoints(),
             "taskbus.bus.status": self.status,
         }
         registrations = yield register_all(
@@ -117,6 +126,7 @@ class Control:
     def leave(self) -> None:
         """See Service. Who waited cannot be reached any more."""
         self._topics.attach(None)
+        self._access.leave()
         # Not at once: the session is about to close, and does not yet take answers in silence.
         self._reactor.callLater(0, self._end_waits)
 
@@ -128,12 +138,12 @@ class Control:
         """See Service."""
         return True
 
-    def get(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def get(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``get(job)`` -> everything known of it."""
         request = named(("job",), args, kwargs)
-        return deferToThread(self._get, chosen_job(request))
+        return deferToThread(self._get, chosen_job(request), self._access.permit(details))
 
-    def list(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def list(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``list(state=, uri=, before=, limit=100, tag=)`` -> jobs, newest first.
 
         ``state``: one state or a list of them; ``uri`` may end in ``.*``; ``before``: the id of
@@ -145,14 +155,15 @@ class Control:
         if before is not None and not is_job_id(before):
             raise InvalidArgument("before", before, "not a job id", "send the last id you have")
         limit = whole(request, "limit", 1, _MOST_LISTED, 100)
+        patterns = self._access.permit(details).within(READ, uri)
 
         def read() -> Any:
-            found = self._store.jobs(states, uri, before or "", limit, tag)
+            found = jobs_within(self._store, patterns, states, before or "", limit, tag)
             return [_summary(job) for job in found]
 
         return deferToThread(read)
 
-    def events(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def events(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``events(job, after=0, limit=1000)`` -> the job's journal from ``seq > after``.
 
         Large events make a page shorter; after the last event it is empty.
@@ -161,9 +172,10 @@ class Control:
         job = chosen_job(request)
         after = whole(request, "after", 0, 2**31, 0)
         limit = whole(request, "limit", 1, _MOST_LISTED, _MOST_LISTED)
+        permit = self._access.permit(details)
 
         def read() -> Any:
-            existing(self._store, job)
+            permit.require_job(READ, existing(self._store, job))
             return [told(event) for event in _page(self._store.events(job, after, limit))]
 
         return deferToThread(read)
@@ -177,6 +189,8 @@ class Control:
         request = named(("job", "timeout"), args, kwargs)
         job_id = chosen_job(request)
         timeout = wait_seconds(request.get("timeout"))
+        permit = self._access.permit(details)
+        permit.require_job(READ, (yield deferToThread(existing, self._store, job_id)))
         deadline = self._reactor.seconds() + timeout
         while True:
             ended = self._ended(job_id, timeout, details.progress)
@@ -286,8 +300,9 @@ class Control:
     def _outcome(self, job_id: str) -> tuple[Job, str | None]:
         return existing(self._store, job_id), self._store.result(job_id)
 
-    def _get(self, job_id: str) -> dict[str, Any]:
+    def _get(self, job_id: str, permit: Permit) -> dict[str, Any]:
         job, result = self._outcome(job_id)
+        permit.require_job(READ, job)
         return _summary(job) | {
             "args": load(job.args),
             "kwargs": load(job.kwargs),

@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
 
+from taskbus.core.permit import Permit
 from taskbus.core.plan import Plan
 from taskbus.edge.batch import Batch
 from taskbus.edge.request import named
@@ -20,7 +21,11 @@ _MOST_LISTED = 10_000
 class Flows:
     """The procedures that accept jobs, for ``taskbus.edge.control``."""
 
-    def __init__(self, api: ApiMap, clock: Clock, batch: Batch) -> None:
+    def __init__(
+        self, api: ApiMap, clock: Clock, batch: Batch, permit: Callable[[Any], Permit]
+    ) -> None:
+        """``permit``: what a call's details say that its caller may do."""
+        self._permit = permit
         self._api = api
         self._clock = clock
         self._batch = batch
@@ -71,7 +76,7 @@ class Flows:
         return told.addCallback(lambda ids: {"jobs": ids[:-1], "then": ids[-1]})
 
     def _plan(self, details: Any) -> Plan:
-        return Plan(self._api, self._clock, caller(details))
+        return Plan(self._api, self._clock, caller(details), permit=self._permit(details))
 
     @inlineCallbacks
     def _accept(self, plan: Plan, asked: Sequence[str]) -> Any:

@@ -9,6 +9,7 @@ from twisted.internet.threads import deferToThread
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
 from taskbus.core.follow import FollowUps, has_ended
+from taskbus.core.permit import Permit, jobs_within
 from taskbus.core.replay import replay
 from taskbus.core.retention import Retention
 from taskbus.edge.request import (
@@ -20,6 +21,7 @@ from taskbus.edge.request import (
     whole,
     yes_or_no,
 )
+from taskbus.model.access import MANAGE, SUBMIT
 from taskbus.model.errors import InvalidArgument, NotReplayable, NotUnique, QueueUnavailable
 from taskbus.model.job import REPLAYABLE, Change, Job, Placement, State
 from taskbus.model.options import check_args, check_kwargs
@@ -53,7 +55,10 @@ class Remedies:
         clock: Clock,
         retention: Retention,
         follow_ups: FollowUps,
+        permit: Callable[[Any], Permit],
     ) -> None:
+        """``permit``: what a call's details say that its caller may do."""
+        self._permit = permit
         self._store = store
         self._keys = keys
         self._queue = queue
@@ -74,10 +79,11 @@ class Remedies:
     def cancel(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``cancel(job)`` -> ``"cancelled"``, or ``"running"`` until its worker has ended it."""
         job = chosen_job(named(("job",), args, kwargs))
-        who = _actor(details)
+        who, permit = _actor(details), self._permit(details)
 
         def end() -> str:
             found = existing(self._store, job)
+            permit.require_job(MANAGE, found)
             state = cancel(self._store, self._clock, found, who, self._retention)
             self._bell.ring()
             if found.tied and state is State.CANCELLED:
@@ -91,11 +97,14 @@ class Remedies:
         request = named(("job", "args", "kwargs"), args, kwargs)
         job = chosen_job(request)
         new_args, new_kwargs = check_args(request.get("args")), check_kwargs(request.get("kwargs"))
-        who = _actor(details)
+        who, permit = _actor(details), self._permit(details)
 
         def again() -> str:
-            now = self._clock()
-            change = replay(existing(self._store, job), who, now, new_args, new_kwargs)
+            now, found = self._clock(), existing(self._store, job)
+            permit.require_job(MANAGE, found)
+            if new_args is not None or new_kwargs is not None:
+                permit.require(SUBMIT, found.uri, "job")
+            change = replay(found, who, now, new_args, new_kwargs)
             if not self._queue_again([change]):
                 for held in self._keys.holders([key.name for key in change.keys], now).values():
                     raise NotUnique(job, held.job)
@@ -110,7 +119,7 @@ class Remedies:
         Dead letters, failed and dead jobs, where no state is named; without unique ones in whose
         place another job waits or runs.
         """
-        found = self._chosen(args, kwargs)
+        found = self._chosen(details, args, kwargs)
         who = _actor(details)
 
         def again() -> list[str]:
@@ -122,11 +131,11 @@ class Remedies:
 
         return deferToThread(again)
 
-    def discard_many(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def discard_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``discard_many(state=, uri=, limit=1000, dry_run=False, tag=)`` -> ids of those gone,
         with their journals and results; those that ``replay_many`` would queue again.
         """
-        found = self._chosen(args, kwargs)
+        found = self._chosen(details, args, kwargs)
 
         def forget() -> list[str]:
             ids = [job.id for job in found.read()]
@@ -155,7 +164,7 @@ class Remedies:
         except QueueUnavailable as error:
             log.warning("queue is down, %d jobs wait in the store: %s", len(placements), error)
 
-    def _chosen(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Chosen:
+    def _chosen(self, details: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Chosen:
         request = named(("state", "uri", "limit", "dry_run", "tag"), args, kwargs)
         wanted = chosen_states(request.get("state")) or [State.FAILED, State.DEAD]
         if wrong := [state for state in wanted if state not in REPLAYABLE]:
@@ -165,7 +174,8 @@ class Remedies:
         uri, tag = chosen_uris(request.get("uri")), chosen_tag(request.get("tag"))
         limit = whole(request, "limit", 1, _MOST, _MOST)
         dry_run = yes_or_no(request, "dry_run")
-        return _Chosen(lambda: self._store.jobs(wanted, uri, "", limit, tag), dry_run)
+        patterns = self._permit(details).within(MANAGE, uri)
+        return _Chosen(lambda: jobs_within(self._store, patterns, wanted, "", limit, tag), dry_run)
 
 
 def _actor(details: Any) -> str:

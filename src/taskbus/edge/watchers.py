@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from taskbus.model.job import FINAL, Event
+from taskbus.model.job import FINAL, JOB_TOPIC, Event
 from taskbus.model.json import load
 from taskbus.port.store import Entry
 
-JOB_TOPIC = "taskbus.job."
 _FINAL = frozenset(state.value for state in FINAL)
 
 Watcher = Callable[[Event], None]

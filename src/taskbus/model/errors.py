@@ -146,6 +146,55 @@ class NotReplayable(TaskbusError):
         )
 
 
+class Unauthenticated(TaskbusError):
+    """Nobody has proved who sends this, or the proof is not good any more."""
+
+    uri = "taskbus.error.unauthenticated"
+
+
+class Forbidden(TaskbusError):
+    """The access key has no scope for this."""
+
+    uri = "taskbus.error.forbidden"
+
+    def __init__(self, action: str, uri: Any, field: str = "uri") -> None:
+        wanted = f"{action}:{shown(uri)}"
+        super().__init__(
+            f"{field}: this access key has no scope for {wanted}",
+            field=field,
+            value=uri,
+            remedy=f"use a key with the scope {wanted}, see 'taskbus key create'",
+        )
+
+
+class RateLimited(TaskbusError):
+    """The access key has used up its requests; ``retry_after`` tells when there are more."""
+
+    uri = "taskbus.error.rate_limited"
+
+    def __init__(self, rate: str, retry_after: float) -> None:
+        super().__init__(
+            f"this access key may send {rate} requests",
+            value=rate,
+            retry_after=retry_after,
+            remedy=f"send it again in {retry_after:.1f} seconds",
+        )
+
+
+class KeyNotFound(TaskbusError):
+    """No access key has this id."""
+
+    uri = "taskbus.error.key_not_found"
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(
+            f"no access key has the id {id_!r}",
+            field="id",
+            value=id_,
+            remedy="see 'taskbus key list'",
+        )
+
+
 class ConfigError(TaskbusError):
     """The settings file or the API map is wrong at a place that the message names."""
 

@@ -22,6 +22,9 @@ from typing import Any, NamedTuple
 from taskbus.model.json import dump
 from taskbus.model.options import DEFAULT_QUEUE, HIGHEST_PRIORITY
 
+# A job's own topic has its id behind this.
+JOB_TOPIC = "taskbus.job."
+
 # The kind of an event, and what it says.
 Note = tuple[str, dict[str, Any]]
 
