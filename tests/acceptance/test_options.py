@@ -349,7 +349,7 @@ def test_the_context_arrives_and_is_shown(site: Site, operator: Session, submit:
     assert '"Zoë"' in site.taskbus("job", job).stdout
 
 
-@pytest.mark.parametrize("form", [LATER.isoformat(), LATER.timestamp()])
+@pytest.mark.parametrize("form", [LATER.isoformat(), LATER.timestamp()], ids=["iso", "epoch"])
 def test_run_at(operator: Session, submit: Submit, form: str | float) -> None:
     job = submit(ECHO, [], run_at=form)
     told = operator.call("taskbus.job.get", job)
