@@ -18,6 +18,7 @@ from bench.taskbus_peer import Taskbus
 CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     "taskbus": Taskbus,
     "rq": lambda: Rq(peer_python()),
+    "rq-tuned": lambda: Rq(peer_python(), is_tuned=True),
     "celery": lambda: Celery(peer_python()),
     "celery-one": lambda: Celery(peer_python(), one_task_per_child=True),
 }

@@ -1,6 +1,6 @@
 """The bus on each store that it knows: what is submitted, run, cancelled and logged.
 
-python -m bench.stores [--rounds 2] [--scale 1.0]
+python -m bench.stores [--rounds 2] [--scale 0.25]
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.stores", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="figures are medians over these")
-    parser.add_argument("--scale", type=float, default=1.0, help="1: a drain takes about 5 s")
+    parser.add_argument("--scale", type=float, default=0.25, help="1: 4000 jobs are drained")
     parser.add_argument("--only", nargs="+", choices=STORES, default=list(STORES), metavar="NAME")
     options = parser.parse_args()
     chosen = {name: STORES[name] for name in options.only}
