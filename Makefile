@@ -11,9 +11,12 @@ run:  ## start everything, in the foreground; Ctrl-C stops it
 	@./setup.sh run
 	@.venv/bin/taskbus up $(ARGS)
 
+# A file's tests stay together, as they share what they have started.
+PYTEST = .venv/bin/pytest -n 2 --dist loadfile $(ARGS)
+
 test:  ## run the tests
 	@./setup.sh test
-	@.venv/bin/pytest $(ARGS)
+	@$(PYTEST)
 
 check:  ## run every check: format, lint, types, layers, tests
 	@./setup.sh test
@@ -21,7 +24,7 @@ check:  ## run every check: format, lint, types, layers, tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy $(wildcard src workers tests bench)
 	.venv/bin/lint-imports
-	.venv/bin/pytest $(ARGS)
+	$(PYTEST)
 
 format:  ## format the code, and repair what the linter can
 	@./setup.sh test
