@@ -23,7 +23,7 @@ from bench.contestant import ENQUEUE
 from bench.report import BATCH, BRIDGE, BRIDGE_NOOP, WAMP, WAMP_NOOP
 from bench.taskbus_bridge import post_calls
 from bench.taskbus_site import NAMESPACE, Site
-from taskbus.edge.session import REALM, transport
+from taskbus.bus.session import REALM, transport
 
 reactor: Any = installed
 

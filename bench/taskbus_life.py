@@ -19,8 +19,8 @@ from twisted.internet.threads import deferToThread
 
 from bench.measure import Probe
 from bench.taskbus_site import NAMESPACE, Site
+from taskbus.bus.session import REALM
 from taskbus.edge.client import visit
-from taskbus.edge.session import REALM
 
 
 async def settled(session: Any) -> int:

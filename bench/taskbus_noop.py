@@ -9,7 +9,7 @@ from autobahn.twisted.component import Component, run
 from autobahn.twisted.wamp import Session
 
 from bench.taskbus_site import Site
-from taskbus.edge.session import REALM, transport
+from taskbus.bus.session import REALM, transport
 
 ANSWER = "01J0000000000000000000NOOP"  # as long as a job's id
 

@@ -26,6 +26,7 @@ from taskbus.wire import (
     read_settings,
     run_backend,
     run_control,
+    run_gateway,
     run_worker,
     start_logging,
     visit_bus,
@@ -285,6 +286,12 @@ def _control(settings: Settings, _options: argparse.Namespace) -> int:
     return 0
 
 
+def _gateway(settings: Settings, _options: argparse.Namespace) -> int:
+    start_logging()
+    run_gateway(settings)
+    return 0
+
+
 def _worker(settings: Settings, options: argparse.Namespace) -> int:
     start_logging()
     for pool in settings.pools:
@@ -497,6 +504,7 @@ def _add_programs(command: Callable[..., argparse.ArgumentParser]) -> None:
     backend = command("backend", _backend, "serve the URIs of one namespace (supervisord does)")
     backend.add_argument("namespace")
     command("control", _control, "serve taskbus.job.* (supervisord does)")
+    command("gateway", _gateway, "serve HTTP behind the router (supervisord does)")
     worker = command("worker", _worker, "run queued jobs (supervisord does)")
     worker.add_argument("--name", default=f"worker-{os.getpid()}", help="its name in 'status'")
     worker.add_argument("--pool", default=WORKER, help="whose queues it serves (default: worker)")

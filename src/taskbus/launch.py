@@ -80,7 +80,7 @@ def _write_site(
     key, secret = read_bridge(settings)
     tickets = {
         f"ticket_{name}": (settings.secrets / name).read_text(encoding="utf-8").strip()
-        for name in ("control", "backend", "operator", "browser")
+        for name in ("control", "backend", "gateway", "operator", "browser")
     }
     node = render_node(
         node_template,
@@ -90,6 +90,8 @@ def _write_site(
             "web_dir": str(settings.web),
             "router_socket": str(settings.router_socket),
             "router_python": str(settings.router_config.parent),
+            "gateway_socket": str(settings.gateway_socket),
+            "gateway_body": settings.gateway_body,
             "notify_topic": settings.notify_topic,
             "bridge_key": key,
             "bridge_secret": secret,
@@ -139,7 +141,7 @@ def parts(settings: Settings, api: ApiMap) -> list[str]:
     workers = [
         f"{pool.program}-{number:02d}" for pool in settings.pools for number in range(pool.count)
     ]
-    return ["beanstalkd", "router", "control", *backends, *workers]
+    return ["beanstalkd", "router", "control", "gateway", *backends, *workers]
 
 
 def programs(settings: Settings) -> list[Program]:
@@ -166,6 +168,8 @@ def _told(about: Mapping[str, Any]) -> str:
     """What a program serves."""
     if "uris" in about:
         return f"{about['uris']} URI{'' if about['uris'] == 1 else 's'}"
+    if "routes" in about:
+        return f"{about['routes']} routes"
     queues = about.get("queues", [DEFAULT_QUEUE])
     return "" if queues == [DEFAULT_QUEUE] else f"takes from {', '.join(queues)}"
 

@@ -19,8 +19,8 @@ from taskbus.port.sides import Sides
 from taskbus.port.store import Store
 
 if TYPE_CHECKING:
+    from taskbus.bus.program import Service
     from taskbus.core.retention import Retention
-    from taskbus.edge.program import Service
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +118,8 @@ def _retention(settings: Settings) -> "Retention":
 
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
     """Run the coroutine ``work(session)`` as the operator; see ``edge.client.visit``."""
+    from taskbus.bus.session import REALM
     from taskbus.edge.client import Unreachable, visit
-    from taskbus.edge.session import REALM
 
     if not os.path.exists(settings.secrets):
         raise Unreachable(
@@ -166,11 +166,11 @@ def run_backend(settings: Settings, namespace: str) -> None:
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Doorbell
     from taskbus.adapter.process import Presence, ProcessLiveness
+    from taskbus.bus.calls import Calls
     from taskbus.core.intake import Intake
     from taskbus.core.promote import Keeper
     from taskbus.edge.backend import Backend
     from taskbus.edge.batch import Batch
-    from taskbus.edge.calls import Calls
     from taskbus.edge.foreground import Foreground
 
     reactor: Any = installed
@@ -280,6 +280,34 @@ def run_control(settings: Settings) -> None:
     _serve(settings, "control", control, presence.drop, _GRACE_SECONDS)
 
 
+def run_gateway(settings: Settings) -> None:
+    """The gateway program: HTTP behind the router; ends by a signal."""
+    from twisted.internet import reactor as installed
+
+    from taskbus.adapter.process import Presence
+    from taskbus.gateway import rest
+    from taskbus.gateway.identity import Sessions
+    from taskbus.gateway.route import Table
+    from taskbus.gateway.server import Gateway
+
+    reactor: Any = installed
+    api = read_api_map(settings)
+    presence = Presence(settings.run, "gateway")
+    routes = [
+        *rest.routes(),
+    ]
+    gateway = Gateway(
+        reactor=reactor,
+        settings=settings,
+        table=Table(routes),
+        sessions=Sessions(reactor, settings.router_socket),
+        on_serving=lambda count: presence.hold(routes=count),
+    )
+    gateway.listen()
+    patience = longest_call(api.entries.values()) + _GRACE_SECONDS
+    _serve(settings, "gateway", gateway, presence.drop, patience)
+
+
 def _serve(
     settings: Settings,
     principal: str,
@@ -289,7 +317,7 @@ def _serve(
 ) -> None:
     from twisted.internet import reactor as installed
 
-    from taskbus.edge.program import Program
+    from taskbus.bus.program import Program
 
     ticket = read_text(settings.secrets / principal).strip()
     program = Program(

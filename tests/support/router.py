@@ -116,10 +116,12 @@ def write_config(folder: Path, port: int, namespaces: Sequence[str] = NAMESPACES
         "router_socket": str(folder / "router.sock"),
         "router_python": str(REPOSITORY / "crossbar"),
         "notify_topic": NOTIFY_TOPIC,
+        "gateway_socket": str(folder / "gateway.sock"),
+        "gateway_body": 1_048_576,
         "bridge_key": BRIDGE_KEY,
         "bridge_secret": BRIDGE_SECRET,
     }
-    for principal in ("control", "backend", "operator", "browser"):
+    for principal in ("control", "backend", "gateway", "operator", "browser"):
         values[f"ticket_{principal}"] = ticket_of(principal)
     template = (REPOSITORY / "crossbar/config.json").read_text()
     (folder / "config.json").write_text(render_node(template, values, namespaces))

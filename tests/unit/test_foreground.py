@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from taskbus.adapter.memory import MemoryStore
+from taskbus.bus.calls import Calls
 from taskbus.core.promote import Keeper
 from taskbus.edge.batch import Batch
-from taskbus.edge.calls import Calls
 from taskbus.edge.foreground import Foreground
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import StoreUnavailable

@@ -7,17 +7,17 @@ from typing import Any
 from autobahn.twisted.wamp import Session
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from taskbus.core.intake import prepare
-from taskbus.edge.batch import Batch
-from taskbus.edge.calls import Calls
-from taskbus.edge.foreground import Foreground
-from taskbus.edge.session import (
+from taskbus.bus.calls import Calls
+from taskbus.bus.session import (
     DETAILS,
     application_error,
     caller,
     refused,
     register_all,
 )
+from taskbus.core.intake import prepare
+from taskbus.edge.batch import Batch
+from taskbus.edge.foreground import Foreground
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.port.clock import Clock
 

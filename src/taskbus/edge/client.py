@@ -9,7 +9,7 @@ from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
-from taskbus.edge.session import transport
+from taskbus.bus.session import transport
 from taskbus.model.errors import TaskbusError
 
 

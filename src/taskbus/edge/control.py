@@ -10,6 +10,14 @@ from autobahn.wamp.types import PublishOptions
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
+from taskbus.bus.calls import Calls
+from taskbus.bus.session import (
+    DETAILS,
+    answer,
+    application_error,
+    refusal,
+    register_all,
+)
 from taskbus.core.chores import Chores
 from taskbus.core.follow import FollowUps
 from taskbus.core.permit import Permit, jobs_within
@@ -17,7 +25,6 @@ from taskbus.core.relay import Relay
 from taskbus.core.retention import Retention
 from taskbus.edge.access import Access
 from taskbus.edge.batch import Batch
-from taskbus.edge.calls import Calls
 from taskbus.edge.flows import Flows
 from taskbus.edge.remedies import Remedies
 from taskbus.edge.request import (
@@ -28,13 +35,6 @@ from taskbus.edge.request import (
     named,
     wait_seconds,
     whole,
-)
-from taskbus.edge.session import (
-    DETAILS,
-    answer,
-    application_error,
-    refusal,
-    register_all,
 )
 from taskbus.edge.watchers import Topics, Watchers, is_last, told
 from taskbus.model.access import READ

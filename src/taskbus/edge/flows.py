@@ -5,11 +5,11 @@ from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
 
+from taskbus.bus.session import caller
 from taskbus.core.permit import Permit
 from taskbus.core.plan import Plan
 from taskbus.edge.batch import Batch
 from taskbus.edge.request import named
-from taskbus.edge.session import caller
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.options import END, SUCCESS

@@ -11,11 +11,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from taskbus.bus.calls import Calls
+from taskbus.bus.session import answer, application_error, caller, refusal
 from taskbus.core.intake import prepare
 from taskbus.core.promote import Keeper
 from taskbus.edge.batch import Batch
-from taskbus.edge.calls import Calls
-from taskbus.edge.session import answer, application_error, caller, refusal
 from taskbus.handler import Handler, build
 from taskbus.handler.perform import Outcome, failure_text, perform
 from taskbus.model.apimap import ApiMap, Entry

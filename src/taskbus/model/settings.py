@@ -12,10 +12,11 @@ from taskbus.model.located import LocatedToml
 from taskbus.model.options import DEFAULT_QUEUE, check_queue, check_retention
 from taskbus.model.uri import check_uri
 
-PROGRAMS = ("beanstalkd", "router", "control", "backend", "worker")
+PROGRAMS = ("beanstalkd", "router", "control", "backend", "gateway", "worker")
 # sun_path holds 108 bytes with its closing zero (unix(7)).
 _LONGEST_SOCKET_PATH = 107
 WORKER = "worker"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 _POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
@@ -56,6 +57,8 @@ class Settings:
     more_pools: tuple[Pool, ...] = ()
     backend_threads: int = 32
     notify_topic: str = "com.example.queue.notify"
+    gateway_body: int = 1_048_576
+    gateway_origins: tuple[str, ...] = ()
     router_command: str = ".venv-router/bin/crossbar"
     router_config: Path = Path("crossbar/config.json")
     web: Path = Path("crossbar/web")
@@ -117,6 +120,11 @@ class Settings:
     def router_socket(self) -> Path:
         """Where the router listens for components."""
         return self.run / "router.sock"
+
+    @property
+    def gateway_socket(self) -> Path:
+        """Where the gateway listens for the router."""
+        return self.run / "gateway.sock"
 
     @property
     def doorbell(self) -> Path:
@@ -247,6 +255,16 @@ def _queues(value: Any) -> tuple[str, ...]:
     )
 
 
+def _origins(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and all(
+        isinstance(one, str) and _ORIGIN.fullmatch(one) for one in value
+    ):
+        return tuple(value)
+    raise InvalidArgument(
+        "origins", value, "not a list of web origins", 'write ["https://app.example.com"]'
+    )
+
+
 _Known = Mapping[str, tuple[str, Callable[[Any], Any]]]
 _OF_POOL: _Known = {
     "count": ("count", _whole(1, 1000)),
@@ -275,6 +293,10 @@ _KEYS: dict[str, _Known] = {
     "backend": {
         "threads": ("backend_threads", _whole(1, 1000)),
         "notify_topic": ("notify_topic", check_uri),
+    },
+    "gateway": {
+        "body": ("gateway_body", _whole(1024, 16_000_000)),
+        "origins": ("gateway_origins", _origins),
     },
     "router": {
         "command": ("router_command", _text),

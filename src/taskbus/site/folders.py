@@ -12,6 +12,7 @@ from taskbus.model.settings import Settings
 PRINCIPALS = {
     "control": "control",
     "backend": "backend",
+    "gateway": "gateway",
     "operator": None,
     "browser": None,
     "bridge": None,

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from taskbus.edge.session import application_error
+from taskbus.bus.session import application_error
 from taskbus.model.errors import Stopped
 
 Endpoint = Callable[..., Any]

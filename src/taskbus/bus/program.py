@@ -14,8 +14,8 @@ from autobahn.wamp.request import Registration
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
-from taskbus.edge.calls import Calls
-from taskbus.edge.session import REALM, AnsweringSession, transport
+from taskbus.bus.calls import Calls
+from taskbus.bus.session import REALM, AnsweringSession, transport
 
 log = logging.getLogger(__name__)
 
