@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from taskbus import show
+from taskbus.command import key
+from taskbus.command.visit import UNSERVED, calling, visit
 from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
 from taskbus.model.json import check_field
 from taskbus.model.options import FOLLOW_UPS, PER_CALL, SHARED
@@ -29,13 +31,9 @@ from taskbus.wire import (
     run_gateway,
     run_worker,
     start_logging,
-    visit_bus,
 )
 
 FAILED, WRONG, UNREACHABLE, CONFIG, INTERRUPTED = 1, 2, 3, 4, 130
-# How the router answers for a URI that no backend serves: in a namespace of the API map it is
-# unknown, outside of them nobody may call it.
-_UNSERVED = ("wamp.error.no_such_procedure", "wamp.error.not_authorized")
 _OPTIONS = SHARED | PER_CALL
 # Parameters of Autobahn's own call.
 _TAKEN = frozenset({"self", "procedure", "options"})
@@ -106,7 +104,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
     programs = launch.programs(settings)
     ready = all(program.ready for program in programs)
-    counts = _visit(settings, _calling("taskbus.bus.status")) if ready else None
+    counts = visit(settings, calling("taskbus.bus.status")) if ready else None
     if options.json:
         show.as_json(
             {"ready": ready, "programs": [one._asdict() for one in programs], "bus": counts}
@@ -141,7 +139,7 @@ def _call(settings: Settings, options: argparse.Namespace) -> int:
         told = CallOptions(on_progress=show.note)
         return await session.call(options.uri, *args, options=told, **kwargs)
 
-    show.result(_visit(settings, call), options.json)
+    show.result(visit(settings, call), options.json)
     return 0
 
 
@@ -150,15 +148,15 @@ def _submit(settings: Settings, options: argparse.Namespace) -> int:
     chosen = {name: _option(name, texts) for name, texts in _given(options, *_OPTIONS).items()}
     for name, texts in _given(options, *FOLLOW_UPS).items():
         chosen[name] = [_request(name, text) for text in texts]
-    job = _visit(
-        settings, _calling("taskbus.job.submit", options.uri, args=args, kwargs=kwargs, **chosen)
+    job = visit(
+        settings, calling("taskbus.job.submit", options.uri, args=args, kwargs=kwargs, **chosen)
     )
     show.result(job, options.json)
     return 0
 
 
 def _chain(settings: Settings, options: argparse.Namespace) -> int:
-    ids = _visit(settings, _calling("taskbus.job.chain", _flow(options)))
+    ids = visit(settings, calling("taskbus.job.chain", _flow(options)))
     show.as_json(ids) if options.json else show.lines(ids)
     return 0
 
@@ -169,21 +167,21 @@ def _group(settings: Settings, options: argparse.Namespace) -> int:
         raise InvalidArgument(
             "file", flow, "no group", 'write {"jobs": [{"uri": ...}, ...], "then": {"uri": ...}}'
         )
-    told = _visit(settings, _calling("taskbus.job.group", **flow))
+    told = visit(settings, calling("taskbus.job.group", **flow))
     show.as_json(told) if options.json else show.lines([*told["jobs"], told["then"]])
     return 0
 
 
 def _jobs(settings: Settings, options: argparse.Namespace) -> int:
     given = _given(options, "state", "uri", "tag", "limit")
-    found = _visit(settings, _calling("taskbus.job.list", **given))
+    found = visit(settings, calling("taskbus.job.list", **given))
     show.as_json(found) if options.json else show.jobs(found)
     return 0
 
 
 def _job(settings: Settings, options: argparse.Namespace) -> int:
     if options.wait:
-        result = _visit(settings, _calling("taskbus.job.wait", options.id))
+        result = visit(settings, calling("taskbus.job.wait", options.id))
         show.result(result, options.json)
         return 0
 
@@ -191,13 +189,13 @@ def _job(settings: Settings, options: argparse.Namespace) -> int:
         job = await session.call("taskbus.job.get", options.id)
         return job, await session.call("taskbus.job.events", options.id)
 
-    job, events = _visit(settings, both)
+    job, events = visit(settings, both)
     show.as_json({**job, "events": events}) if options.json else show.job(job, events)
     return 0
 
 
 def _cancel(settings: Settings, options: argparse.Namespace) -> int:
-    show.result(_visit(settings, _calling("taskbus.job.cancel", options.id)), options.json)
+    show.result(visit(settings, calling("taskbus.job.cancel", options.id)), options.json)
     return 0
 
 
@@ -205,8 +203,8 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
     args, kwargs = _arguments(options)
     if options.id is not None:
         edited = {name: value for name, value in (("args", args), ("kwargs", kwargs)) if value}
-        again = _calling("taskbus.job.replay", options.id, **edited)
-        show.result(_visit(settings, again), options.json)
+        again = calling("taskbus.job.replay", options.id, **edited)
+        show.result(visit(settings, again), options.json)
         return 0
     return _each_dead(settings, options, "taskbus.job.replay_many")
 
@@ -224,7 +222,7 @@ def _each_dead(settings: Settings, options: argparse.Namespace, procedure: str) 
             "name --state, --uri, --tag, or --all failed and dead jobs",
         )
     given = _given(options, "state", "uri", "tag", "limit", "dry_run")
-    ids = _visit(settings, _calling(procedure, **given))
+    ids = visit(settings, calling(procedure, **given))
     show.as_json(ids) if options.json else show.lines(ids)
     return 0
 
@@ -270,7 +268,7 @@ def _logs(settings: Settings, options: argparse.Namespace) -> int:  # noqa: C901
     async def once(session: Any) -> None:
         await history(session, 0)
 
-    _visit(settings, follow if options.follow else once)
+    visit(settings, follow if options.follow else once)
     return 0
 
 
@@ -300,38 +298,6 @@ def _worker(settings: Settings, options: argparse.Namespace) -> int:
             return 0
     known = ", ".join(pool.name for pool in settings.pools)
     raise InvalidArgument("--pool", options.pool, "no such pool", f"use one of {known}")
-
-
-def _calling(uri: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-    """What ``_visit`` runs to make one call."""
-
-    async def call(session: Any) -> Any:
-        return await session.call(uri, *args, **kwargs)
-
-    return call
-
-
-def _visit(settings: Settings, work: Callable[[Any], Any]) -> Any:
-    from autobahn.wamp.exception import ApplicationError
-
-    try:
-        return visit_bus(settings, work)
-    except ApplicationError as error:
-        raise CallFailed(error) from None
-
-
-class CallFailed(TaskbusError):
-    """A call was answered with an error."""
-
-    def __init__(self, error: Any) -> None:
-        super().__init__(str(error.args[0]) if error.args else error.error)
-        self.uri = error.error
-        self.about = dict(error.kwargs or {})
-        if self.uri in _UNSERVED:
-            self.about["remedy"] = (
-                "check the spelling with 'taskbus check'; the bus serves URIs that are new in the "
-                "API map after 'taskbus down' and 'taskbus up'"
-            )
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -405,8 +371,9 @@ def _fail(options: argparse.Namespace, error: TaskbusError, code: int) -> int:
         "taskbus.error.not_replayable",
         "taskbus.error.not_unique",
         "taskbus.error.idempotency_mismatch",
+        "taskbus.error.key_not_found",
         "wamp.error.invalid_uri",
-        *_UNSERVED,
+        *UNSERVED,
     )
     return WRONG if wrong and code == FAILED else code
 
@@ -479,6 +446,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("id")
     logs.add_argument("-f", "--follow", action="store_true", help="until the job has ended")
 
+    key.add(commands)
     _add_programs(command)
     return parser
 

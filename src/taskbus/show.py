@@ -205,6 +205,19 @@ def output(event: Mapping[str, Any]) -> None:
         progress(f"{event['kind']} ({data.get('reason') or data['actor']})")
 
 
+def keys(found: Sequence[Mapping[str, Any]]) -> None:
+    """One line an access key."""
+    now = datetime.now().astimezone().timestamp()
+    rows, colours = [], []
+    for one in found:
+        is_over = one["expires"] is not None and one["expires"] <= now
+        until = "" if one["expires"] is None else _when(one["expires"])
+        name = f"{one['name']} (signs)" if one["signing"] else one["name"]
+        rows.append((one["id"], name, one["rate"] or "", until, " ".join(one["scopes"])))
+        colours.append(("", "", "grey", "red" if is_over else "grey", ""))
+    _table(("KEY", "NAME", "RATE", "UNTIL", "SCOPES"), rows, colours)
+
+
 def _table(
     head: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[Sequence[str]]
 ) -> None:

@@ -97,6 +97,11 @@ class Settings:
         return self.var / "secrets"
 
     @property
+    def signing(self) -> Path:
+        """The keys that may sign requests, one file of mode 0600 for each."""
+        return self.secrets / "signing"
+
+    @property
     def database(self) -> str:
         """The store's URL."""
         return self.store_url or f"sqlite:///{self.data / 'taskbus.db'}"

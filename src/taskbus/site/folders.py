@@ -30,6 +30,8 @@ def prepare_folders(settings: Settings) -> None:
     settings.secrets.mkdir(exist_ok=True)
     # Others may pass through, to files of their own.
     _own(settings.secrets, 0o711 if settings.users else 0o700, -1, -1)
+    settings.signing.mkdir(exist_ok=True)
+    _own(settings.signing, 0o700, user_id(settings, "gateway"), -1)
     settings.router_node.mkdir(exist_ok=True)
     _own(settings.router_node, 0o700, user_id(settings, "router"), -1)
     for principal, program in PRINCIPALS.items():
