@@ -199,6 +199,10 @@ class Session:
             self._inner.publish, topic, *args, options=PublishOptions(acknowledge=True), **kwargs
         )
 
+    def await_end(self) -> None:
+        """Wait until the router has ended it."""
+        _in_reactor(lambda: self._inner.closed)
+
     def leave(self) -> None:
         """Say goodbye and wait until the connection is closed."""
         _in_reactor(self._inner.leave_and_close)

@@ -148,14 +148,14 @@ def parse_scope(text: object) -> Scope:
     if pattern == EVERYTHING:
         return Scope(action, pattern)
     base = pattern[:-2] if is_pattern(pattern) else pattern
+    if is_reserved(base):
+        remedy = "name URIs of the API map; the bus's own procedures look at those of their jobs"
+        raise InvalidArgument("scope", text, "is below a reserved namespace", remedy)
     try:
         check_uri(base)
     except InvalidArgument:
         remedy = f'write "{action}:com.example.shop.*", "{action}:com.example.shop.x", "{action}:*"'
         raise InvalidArgument("scope", text, "not an action on a URI", remedy) from None
-    if is_reserved(base):
-        remedy = "name URIs of the API map; the bus's own procedures look at those of their jobs"
-        raise InvalidArgument("scope", text, "is below a reserved namespace", remedy)
     return Scope(action, pattern)
 
 
