@@ -125,6 +125,9 @@ def test_a_principal_joins_with_its_ticket_and_callees_learn_who_it_is(
         ("browser", "wrong", "websocket", DENIED),
         ("browser", "", "websocket", DENIED),
         ("nobody", "wrong", "socket", DENIED),
+        # It has the form of an access key's id, and there is nobody here to look at keys.
+        ("0123456789ab", "wrong", "socket", "wamp.error.authentication_failed"),
+        ("0123456789ab", "wrong", "websocket", "wamp.error.authentication_failed"),
         # Each door has its own principals: a backend's ticket is of no use over the network.
         ("browser", None, "socket", DENIED),
         ("backend", None, "websocket", DENIED),
@@ -204,6 +207,7 @@ def test_what_the_bridge_may_call(router: Router, backend: Session) -> None:
         ("backend", "com.example.shop.new", None),
         ("backend", "taskbus.bus.new", None),
         ("backend", "com.example.unknown.new", DENIED),
+        ("backend", "taskbus.access.authenticate", DENIED),
         ("backend", "wamp.session.new", "wamp.error.invalid_uri"),
         ("browser", "com.example.shop.other", DENIED),
         ("browser", "taskbus.job.other", DENIED),
