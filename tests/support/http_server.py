@@ -1,4 +1,4 @@
-"""A real HTTP server, in a thread, that answers a POST as the test wants."""
+"""A real HTTP server, in a thread, that answers as the test wants."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,13 +16,15 @@ class Request(BaseHTTPRequestHandler):
     body: bytes
 
     def do_POST(self) -> None:
-        self.body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         server: Any = self.server
         server.requests.append(self)
         try:
             server.answer(self)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    do_GET = do_PUT = do_PATCH = do_DELETE = do_POST
 
     def reply(self, status: int, body: bytes, **headers: str) -> None:
         """An ordinary answer."""

@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable
 
-from taskbus.model.errors import Unauthenticated
+from taskbus.model.errors import StaleSignature, Unauthenticated
 from taskbus.model.signed_request import Signature, Signed, sign
 from taskbus.port.clock import Clock
 
@@ -27,7 +27,9 @@ class SignedRequests:
         self._newest: dict[str, tuple[int, set[str]]] = {}
 
     def check(self, told: Signature, request: Signed) -> str:
-        """The whole key, which proves who sends it; raises Unauthenticated."""
+        """The whole key, which proves who sends it; raises Unauthenticated, or StaleSignature where
+        the sender should sign it once more.
+        """
         self._check_age(told.time)
         token = self._token_of(told.key)
         # As long for a key that there is not.
@@ -56,7 +58,7 @@ class SignedRequests:
                 remedy="set the clock, or sign the request when it is sent",
             )
         if time <= self._since:
-            raise Unauthenticated(
+            raise StaleSignature(
                 "time: signed before the gateway was started",
                 field="time",
                 value=time,
@@ -66,7 +68,7 @@ class SignedRequests:
     def _note(self, told: Signature) -> None:
         newest, nonces = self._newest.get(told.key, (0, set()))
         if told.time < newest:
-            raise Unauthenticated(
+            raise StaleSignature(
                 "time: signed before a request that has been taken",
                 field="time",
                 value=told.time,

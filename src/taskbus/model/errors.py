@@ -152,6 +152,12 @@ class Unauthenticated(TaskbusError):
     uri = "taskbus.error.unauthenticated"
 
 
+class StaleSignature(Unauthenticated):
+    """The request was signed before another one that counts; signed once more it may be taken."""
+
+    uri = "taskbus.error.stale_signature"
+
+
 class Forbidden(TaskbusError):
     """The access key has no scope for this."""
 
