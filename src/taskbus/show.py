@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import TaskbusError
+from taskbus.model.http_target import HttpTarget
 from taskbus.model.settings import Settings
 from taskbus.model.uri import is_pattern
 
@@ -134,13 +135,15 @@ def status(programs: Sequence["Program"], counts: Mapping[str, Any] | None) -> N
 
 def api_map(settings: Settings, api: ApiMap) -> None:
     """What every URI does."""
-    rows = [
-        (one.pattern, one.mode, one.kind,
-         one.target if isinstance(one.target, str) else " ".join(one.target))
-        for one in api.entries.values()
-    ]  # fmt: skip
+    rows = [(one.pattern, one.mode, one.kind, _target(one.target)) for one in api.entries.values()]
     _table(("URI", "MODE", "KIND", "TARGET"), rows, [("", "", "grey", "grey")] * len(rows))
     print(f"\n{settings.file} and {settings.api_map} are fine")
+
+
+def _target(target: str | tuple[str, ...] | HttpTarget) -> str:
+    if isinstance(target, HttpTarget):
+        return f"{target.method} {target.url}"
+    return target if isinstance(target, str) else " ".join(target)
 
 
 def jobs(found: Sequence[Mapping[str, Any]]) -> None:

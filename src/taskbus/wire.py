@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.builtin import built_in
 from taskbus.model.errors import ConfigError, TaskFailure
+from taskbus.model.http_target import HttpTarget
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Pool, Settings, parse_settings
 from taskbus.port.sides import Sides
@@ -36,11 +37,14 @@ def read_settings(file: Path) -> Settings:
 def read_api_map(settings: Settings) -> ApiMap:
     """The API map that the settings name; raises ConfigError."""
     file = settings.api_map
-    return parse_api_map(read_text(file), str(file), settings.queues, built_in(settings))
+    own, site = built_in(settings), str(settings.site)
+    return parse_api_map(read_text(file), str(file), settings.queues, own, site)
 
 
 def check_targets(settings: Settings, api: ApiMap) -> None:
-    """Load every python task, and look for every exec program; raises ConfigError."""
+    """Load every python task, look for every exec program, and read the files that http targets
+    name; raises ConfigError.
+    """
     from taskbus.handler import build
 
     sys.path.insert(0, str(settings.tasks))
@@ -56,10 +60,23 @@ def check_targets(settings: Settings, api: ApiMap) -> None:
             place = str(settings.site / program) if "/" in program else program
             if shutil.which(place) is None:
                 problem = f"there is no program {place}"
+        elif isinstance(entry.target, HttpTarget):
+            problem = _problem_of(entry.target)
         if problem:
             map_ = LocatedToml(read_text(settings.api_map), str(settings.api_map))
             where = ("api", entry.pattern, entry.kind)
             raise map_.error(where, f"{entry.pattern}: {problem}", f"mend {entry.kind} or its code")
+
+
+def _problem_of(target: HttpTarget) -> str:
+    """What is wrong with the files that it names."""
+    from taskbus.handler.http import check_target
+
+    try:
+        check_target(target)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _followed_map(settings: Settings) -> Callable[[], ApiMap]:

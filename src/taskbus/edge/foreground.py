@@ -1,6 +1,7 @@
 """Foreground calls: each runs in a thread of its backend, and what takes long may become a job."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,10 +17,18 @@ from taskbus.bus.session import answer, application_error, caller, refusal
 from taskbus.core.intake import prepare
 from taskbus.core.promote import Keeper
 from taskbus.edge.batch import Batch
+from taskbus.edge.turns import Turns
 from taskbus.handler import Handler, build
 from taskbus.handler.perform import Outcome, failure_text, perform
 from taskbus.model.apimap import ApiMap, Entry
-from taskbus.model.errors import InvalidArgument, StoreUnavailable, TaskFailure, TaskTimeout
+from taskbus.model.errors import (
+    InvalidArgument,
+    StoreUnavailable,
+    TargetBusy,
+    TaskFailure,
+    TaskTimeout,
+)
+from taskbus.model.http_target import HttpTarget
 from taskbus.model.job import Job
 from taskbus.model.json import check_field
 from taskbus.model.leash import Leash
@@ -58,6 +67,7 @@ class Foreground:
             for one in entries
             if one.mode == "foreground"
         }
+        self._turns = {one.pattern: _turns(one) for one in entries}
         self._pool = ThreadPool(0, threads, "foreground")
         reactor.callWhenRunning(self._pool.start)
         if any(one.promote_after is not None for one in entries):
@@ -85,7 +95,7 @@ class Foreground:
         who = caller(details)
         task = TaskInput(uri, args, kwargs, who, call.progress, call.warn, call.leash)
         began = self._clock()
-        ended = self._in_time(entry.timeout, self._handlers[entry.pattern], task)
+        ended = self._in_time(entry, task)
         try:
             if entry.promote_after is not None:
                 yield _either(self._reactor, ended, entry.promote_after)
@@ -102,22 +112,35 @@ class Foreground:
         log.warning("%s failed: %s", uri, error)
         raise error
 
-    def _in_time(self, timeout: float, handler: Handler, task: TaskInput) -> "Deferred[Outcome]":
+    def _in_time(self, entry: Entry, task: TaskInput) -> "Deferred[Outcome]":
         """The outcome, or a timeout's: a Python thread cannot be stopped, its result is dropped."""
+        handler, turns = self._handlers[entry.pattern], self._turns[entry.pattern]
+        turn = turns.take()
+        if turn is None:
+            return succeed(Outcome(False, failure_text(_no_room(entry))))
         done: Deferred[Outcome] = Deferred()
-        late = TaskTimeout(f"{task.uri} did not end within {timeout:g} seconds")
+        late = TaskTimeout(f"{task.uri} did not end within {entry.timeout:g} seconds")
+
+        def begin(_: None) -> None:
+            outcome = deferToThreadPool(self._reactor, self._pool, perform, handler, task)
+            outcome.addBoth(finish)
 
         def finish(outcome: Any) -> None:
+            turns.give()
             if not done.called:
                 timer.cancel()
                 done.callback(outcome)
 
         def give_up() -> None:
             done.callback(Outcome(False, failure_text(late)))
+            turn.cancel()
+            # What had to wait until it could begin is not to go on for as long again.
+            if task.leash:
+                task.leash.pull(True)
 
         # exec and http handlers keep the time themselves and clean up; theirs comes first.
-        timer = self._reactor.callLater(timeout + 0.2, give_up)
-        deferToThreadPool(self._reactor, self._pool, perform, handler, task).addBoth(finish)
+        timer = self._reactor.callLater(entry.timeout + 0.2, give_up)
+        turn.addCallbacks(begin, lambda _: None)
         return done
 
     def _promote(
@@ -231,6 +254,23 @@ class _Call:
             keeper.progress(job, *newest)
         elif self._tell is not None:
             self._tell({"fraction": newest[0], "message": newest[1]})
+
+
+def _turns(entry: Entry) -> Turns:
+    target = entry.target
+    if isinstance(target, HttpTarget) and target.connections:
+        return Turns(target.connections, target.waiting)
+    return Turns(math.inf, 0)
+
+
+def _no_room(entry: Entry) -> TargetBusy:
+    waiting = entry.target.waiting if isinstance(entry.target, HttpTarget) else 0
+    return TargetBusy(
+        f"{entry.pattern} has no connection free, and {waiting} calls wait for one already",
+        field="http.waiting",
+        value=waiting,
+        remedy="call again later, or let the API map say more connections or more waiting",
+    )
 
 
 def _either(reactor: Any, ended: "Deferred[Any]", seconds: float) -> "Deferred[None]":

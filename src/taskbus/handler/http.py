@@ -1,63 +1,208 @@
-"""``http = "http://host/path"``: POST the call as JSON, read the answer as JSON."""
+"""``http = "http://host/path"``, or a table: the call as a request, the answer as its result.
+
+In a backend, connections are kept for the next call. A worker's child makes one call and has
+nothing to keep. Lean: the forker imports this.
+"""
 
 import http.client
-import socket
 import time
+from _thread import allocate_lock
+from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 from taskbus.handler import Handler
-from taskbus.handler.contract import LARGEST_ANSWER, answer, request
-from taskbus.handler.timely import timely_response
-from taskbus.model.errors import HandlerUnreachable, InvalidResult, TaskFailure, TaskTimeout
+from taskbus.handler.contract import LARGEST_ANSWER
+from taskbus.handler.http_answer import Heard, judge
+from taskbus.handler.http_lines import CONNECT_SECONDS, Line, Lines, connect, tls_of
+from taskbus.handler.http_request import Asked, Asking
+from taskbus.handler.secret import proof
+from taskbus.model.errors import (
+    ConfigError,
+    HandlerUnreachable,
+    HttpFailure,
+    InvalidResult,
+    TaskFailure,
+    TaskTimeout,
+)
+from taskbus.model.http_target import HttpTarget
 from taskbus.model.task import TaskInput, TaskResult
 
 _CHUNK = 65536
-_OK = 200
+_PORTS = {"http": 80, "https": 443}
+# Statuses of a target, or what is in front of it, that has not got to the call.
+_PASSING = frozenset({429, 502, 503, 504})
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-def http_handler(target: str, timeout: float | None) -> Handler:
-    """A handler that POSTs each call to the URL. Redirects are not followed: they are errors."""
-    parts = urlsplit(target)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    host = parts.hostname or ""
+def http_handler(target: str | Sequence[Any], timeout: float | None) -> Handler:
+    """A handler that sends each call to the target. Redirects are not followed: they are errors."""
+    goal = HttpTarget(target) if isinstance(target, str) else HttpTarget(*target)
+    try:
+        door = _Door(goal, timeout)
+    except ConfigError as wrong:
+        return _failing(wrong)
 
     def run(task: TaskInput) -> TaskResult:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        connection = kind(host, parts.port, timeout=timeout)
-        if deadline is not None:
-            connection.response_class = partial(timely_response, deadline)  # type: ignore[assignment]
-        try:
-            connection.connect()
-            hang_up = partial(_hang_up, connection.sock)
-            with task.leash.tied(hang_up) if task.leash else nullcontext():
-                connection.request(
-                    "POST",
-                    path,
-                    request(task),
-                    {"Content-Type": "application/json", "Connection": "close"},
-                )
-                response = connection.getresponse()
-                return _judge(target, response.status, _read(response))
-        except TimeoutError:
-            raise TaskTimeout(f"{target} did not answer within {timeout:g} seconds") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise HandlerUnreachable(
-                f"cannot reach {target}: {type(error).__name__}: {error}", value=target
-            ) from error
-        finally:
-            connection.close()
+        call = _Call(door, task)
+        with task.leash.tied(call.cut) if task.leash else nullcontext():
+            return call.run()
 
     return run
 
 
-def _hang_up(sock: socket.socket, _hard: bool) -> None:
+def check_target(target: HttpTarget) -> None:
+    """Raises ConfigError where a file that it names is not as it has to be."""
+    tls_of(target)
+    if target.auth:
+        proof(*target.auth[1:])
+
+
+def _failing(wrong: ConfigError) -> Handler:
+    """Its calls fail, those of the other entries do not."""
+
+    def fail(_task: TaskInput) -> TaskResult:
+        raise wrong
+
+    return fail
+
+
+class _Door:
+    """What all calls of one target share."""
+
+    def __init__(self, target: HttpTarget, timeout: float | None) -> None:
+        parts = urlsplit(target.url)
+        self.target = target
+        self.timeout = timeout
+        self.name = target.url.partition("?")[0]
+        self.ask = Asking(target)
+        self.idle = Lines(target.keep_alive)
+        self.is_reused = timeout is not None and target.keep_alive > 0
+        self._host = parts.hostname or ""
+        self._port = parts.port or _PORTS[parts.scheme]
+        self._tls = tls_of(target)
+
+    def open(self, deadline: float | None) -> Line:
+        """A new connection; raises OSError."""
+        return connect(self._host, self._port, self._tls, deadline)
+
+
+class _Call:
+    """One call, in as many tries as the target may be given."""
+
+    def __init__(self, door: _Door, task: TaskInput) -> None:
+        self._door = door
+        self._asked = door.ask(task)
+        self._deadline = None if door.timeout is None else time.monotonic() + door.timeout
+        self._line: Line | None = None
+        self._is_sent = False
+        self._is_cut = False
+        # Free when the call is cut.
+        self._over = allocate_lock()
+        self._over.acquire()
+
+    def cut(self, _hard: bool) -> None:
+        """In another thread: end it."""
+        if not self._is_cut:
+            self._is_cut = True
+            self._over.release()
+        if (line := self._line) is not None:
+            line.cut()
+
+    def run(self) -> TaskResult:
+        """The result; raises TaskFailure."""
+        target, failures = self._door.target, 0
+        while True:
+            try:
+                return self._once()
+            except (HandlerUnreachable, HttpFailure) as failed:
+                failures += 1
+                if failures >= target.tries or not self._is_worth(failed):
+                    raise
+                pause = _FIRST_PAUSE * 2 ** (failures - 1)
+                pause = max(pause, failed.about.get("retry_after", 0.0))
+                if pause > self._most_pause():
+                    raise
+                if self._over.acquire(timeout=pause):
+                    raise
+
+    def _is_worth(self, failed: TaskFailure) -> bool:
+        """Whether to try again can help, and can do no harm."""
+        if self._is_cut:
+            return False
+        if isinstance(failed, HttpFailure) and failed.status not in _PASSING:
+            return False
+        return not self._is_sent or self._door.target.may_be_repeated
+
+    def _most_pause(self) -> float:
+        if self._deadline is None:
+            return _LONGEST_PAUSE
+        return min(_LONGEST_PAUSE, self._deadline - time.monotonic())
+
+    def _once(self) -> TaskResult:
+        door = self._door
+        try:
+            heard = self._heard()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._missed(error) from error
+        return judge(heard, door.name, door.target.plain)
+
+    def _missed(self, error: Exception) -> TaskFailure:
+        """Why there is no answer."""
+        door, words = self._door, f"{type(error).__name__}: {error}"
+        if isinstance(error, TimeoutError):
+            if self._deadline and (self._is_sent or time.monotonic() >= self._deadline):
+                return TaskTimeout(f"{door.name} did not answer within {door.timeout:g} seconds")
+            words = f"no connection within {CONNECT_SECONDS:g} seconds"
+        return HandlerUnreachable(f"cannot reach {door.name}: {words}", value=door.name)
+
+    def _heard(self) -> Heard:
+        """The answer, over a kept connection where there is one. The other side may have closed
+        that, which costs no try where the call can be repeated.
+        """
+        if self._door.is_reused and (kept := self._door.idle.take()) is not None:
+            try:
+                return self._over_line(kept)
+            except TimeoutError:
+                raise
+            except (OSError, http.client.HTTPException):
+                if self._is_cut or not self._door.target.may_be_repeated:
+                    raise
+        self._is_sent = False
+        return self._over_line(self._door.open(self._deadline))
+
+    def _over_line(self, line: Line) -> Heard:
+        line.deadline, self._line = self._deadline, line
+        done = False
+        try:
+            if self._is_cut:
+                line.cut()
+            self._is_sent = True
+            heard, done = _exchange(
+                line, self._door.target.method, self._asked, self._door.is_reused
+            )
+            return heard
+        finally:
+            self._line = None
+            if done and not self._is_cut:
+                self._door.idle.give_back(line)
+            else:
+                line.close()
+
+
+def _exchange(line: Line, method: str, asked: Asked, is_reused: bool) -> tuple[Heard, bool]:
+    """One request and its answer, and whether the connection is good for another one."""
+    connection = http.client.HTTPConnection("")
+    connection.sock = line
+    headers = asked.headers if is_reused else asked.headers | {"Connection": "close"}
+    connection.request(method, asked.path, asked.body, headers)
+    response = connection.getresponse()
     try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # The other side was faster.
+        body = _read(response)
+        return Heard(response.status, response.headers, body), is_reused and not response.will_close
+    finally:
+        response.close()
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -69,14 +214,3 @@ def _read(response: http.client.HTTPResponse) -> bytes:
     if response.length:
         raise http.client.IncompleteRead(bytes(body), response.length)
     return bytes(body)
-
-
-def _judge(target: str, status: int, body: bytes) -> TaskResult:
-    if status == _OK:
-        return answer(body, target)
-    try:
-        answer(body, target)
-    except InvalidResult:
-        pass
-    text = body[:200].decode(errors="replace")
-    raise TaskFailure(f"{target} answered HTTP {status}: {text}", status=status)

@@ -10,16 +10,16 @@
     priority = "high"
 
     [api."com.example.shop.*"]          # every URI below it
-    http = "http://127.0.0.1:8000/rpc"
+    http = "http://127.0.0.1:8000/rpc"  # or a table: see taskbus.model.http_target
 """
 
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from taskbus.model.errors import InvalidArgument, UnknownUri
+from taskbus.model.http_target import HttpTarget, check_http
 from taskbus.model.located import LocatedToml
 from taskbus.model.options import DEFAULT_QUEUE, PER_ENTRY, SHARED, Rate
 from taskbus.model.policy import STANDARD_POLICY, Policy
@@ -30,7 +30,6 @@ MODES: tuple[Mode, ...] = ("foreground", "background")
 KINDS = ("python", "http", "exec")
 
 _PYTHON = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_VISIBLE = re.compile(r"[!-~]+")  # Anything else is percent-encoded in a URL.
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Entry:
 
     pattern: str
     kind: str
-    target: str | tuple[str, ...]
+    target: str | tuple[str, ...] | HttpTarget
     mode: Mode = "foreground"
     timeout: float = 300.0
     retries: int = 0
@@ -122,17 +121,22 @@ def longest_call(entries: Iterable[Entry]) -> float:
 
 
 def parse_api_map(
-    text: str, file: str, queues: Collection[str] = (), built_in: Iterable[Entry] = ()
+    text: str,
+    file: str,
+    queues: Collection[str] = (),
+    built_in: Iterable[Entry] = (),
+    site: str = "",
 ) -> ApiMap:
     """The map in a TOML text, for workers that take jobs from these queues, beside the entries
-    that are ``built_in``; raises ConfigError naming ``file`` and the line.
+    that are ``built_in``; the files that it names are below the folder ``site``. Raises ConfigError
+    naming ``file`` and the line.
     """
     toml = LocatedToml(text, file)
     for key in toml.data:
         if key != "api":
             raise toml.error((key,), f"unknown table [{key}]", 'entries are [api."some.uri"]')
     api = toml.table(toml.data.get("api", {}), ("api",))
-    entries = [_entry(toml, uri, toml.table(body, ("api", uri))) for uri, body in api.items()]
+    entries = [_entry(toml, uri, toml.table(body, ("api", uri)), site) for uri, body in api.items()]
     found = ApiMap(entries, queues, built_in)
     for entry in entries:
         try:
@@ -146,7 +150,7 @@ def parse_api_map(
     return found
 
 
-def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:
+def _entry(toml: LocatedToml, uri: str, body: dict[str, Any], site: str) -> Entry:
     path = ("api", uri)
     if any(isinstance(value, dict) for key, value in body.items() if key not in _CHECKS):
         # TOML reads [api.com.example] as three tables, one in the other.
@@ -163,15 +167,16 @@ def _entry(toml: LocatedToml, uri: str, body: dict[str, Any]) -> Entry:
         try:
             fields[key] = check(value)
         except InvalidArgument as error:
-            raise toml.error(
-                (*path, key), f"{uri}: {error.message}", error.about["remedy"]
-            ) from None
+            place = (*path, *error.about["field"].split("."))
+            raise toml.error(place, f"{uri}: {error.message}", error.about["remedy"]) from None
     try:
         check_pattern(uri)
     except InvalidArgument as error:
         raise toml.error(path, error.message, error.about["remedy"]) from None
     kind = kinds[0]
     target = fields.pop(kind)
+    if isinstance(target, HttpTarget):
+        target = target.placed(uri, site)
     policy = {name: fields.pop(name) for name in Policy._fields if name in fields}
     entry = Entry(pattern=uri, kind=kind, target=target, policy=Policy(**policy), **fields)
     if entry.promote_after is not None:
@@ -199,18 +204,6 @@ def _python(value: Any) -> str:
     )
 
 
-def _http(value: Any) -> str:
-    if isinstance(value, str) and _VISIBLE.fullmatch(value):
-        try:
-            parts = urlsplit(value)
-            _ = parts.port  # Raises where it is no port.
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme in ("http", "https") and parts.hostname and not parts.fragment:
-            return value
-    raise InvalidArgument("http", value, "not an http URL", 'write "http://host:port/path"')
-
-
 def _exec(value: Any) -> tuple[str, ...]:
     words = value if isinstance(value, list) else []
     if words and all(isinstance(word, str) and "\0" not in word for word in words) and words[0]:
@@ -229,7 +222,7 @@ def _mode(value: Any) -> Mode:
 
 _CHECKS: dict[str, Any] = {
     "python": _python,
-    "http": _http,
+    "http": check_http,
     "exec": _exec,
     "mode": _mode,
     **SHARED,

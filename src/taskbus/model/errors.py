@@ -270,6 +270,28 @@ class HandlerUnreachable(TaskFailure):
     uri = "taskbus.error.handler_unreachable"
 
 
+class HttpFailure(TaskFailure):
+    """An http handler answered another status than success: ``taskbus.error.http.503``, unless it
+    named its error itself.
+    """
+
+    uri = "taskbus.error.http"
+
+    def __init__(
+        self, message: str, status: int, *, error_uri: str | None = None, **about: Any
+    ) -> None:
+        super().__init__(
+            message, error_uri=error_uri or f"{self.uri}.{status}", status=status, **about
+        )
+        self.status = status
+
+
+class TargetBusy(TaskFailure):
+    """As many calls as may already wait for an http handler's connections."""
+
+    uri = "taskbus.error.target_busy"
+
+
 class StoreUnavailable(TaskbusError):
     """The store did not take the write; nothing was accepted."""
 
