@@ -29,7 +29,7 @@ class Client(Protocol):
     def submit(self, task: str, args: tuple[str, ...]) -> float:
         """Queue one job of bench.tasks; when its acceptance was known (CLOCK_REALTIME, s)."""
 
-    def ways(self) -> Mapping[str, Callable[[int], None]]:
+    def ways(self) -> Mapping[str, Callable[[int], object]]:
         """Ways to queue so many no-op jobs, by the name of their rate."""
 
 

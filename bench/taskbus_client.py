@@ -53,7 +53,7 @@ class TaskbusClient:
         """Queue the same job `count` times."""
         self._wait(lambda: self._batches(task, args, count))
 
-    def ways(self) -> Mapping[str, Callable[[int], None]]:
+    def ways(self) -> Mapping[str, Callable[[int], object]]:
         """By way of taskbus.job.submit, of a background URI and of the bridge."""
         return {
             ENQUEUE: lambda count: self._wait(lambda: self._one_at_a_time(count)),
