@@ -304,12 +304,14 @@ def run_gateway(settings: Settings) -> None:
     from taskbus.adapter.process import Presence
     from taskbus.gateway import rest
     from taskbus.gateway.identity import Sessions
+    from taskbus.gateway.own import Own
     from taskbus.gateway.route import Table
     from taskbus.gateway.server import Gateway
 
     reactor: Any = installed
     api = read_api_map(settings)
     presence = Presence(settings.run, "gateway")
+    own = Own()
     routes = [
         *rest.routes(),
     ]
@@ -318,6 +320,7 @@ def run_gateway(settings: Settings) -> None:
         settings=settings,
         table=Table(routes),
         sessions=Sessions(reactor, settings.router_socket),
+        own=own,
         on_serving=lambda count: presence.hold(routes=count),
     )
     gateway.listen()

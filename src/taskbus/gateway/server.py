@@ -20,6 +20,7 @@ from twisted.web import http
 
 from taskbus.bus.calls import Calls
 from taskbus.gateway.identity import IdentityBus, Sessions, credential
+from taskbus.gateway.own import Own
 from taskbus.gateway.problem import (
     HttpError,
     TooLarge,
@@ -66,6 +67,7 @@ class Gateway:
         settings: Settings,
         table: Table,
         sessions: Sessions,
+        own: Own,
         on_serving: Callable[[int], None],
     ) -> None:
         """``on_serving`` is called with the number of routes each time they can be used."""
@@ -74,6 +76,7 @@ class Gateway:
         self._settings = settings
         self._table = table
         self._sessions = sessions
+        self._own = own
         self._on_serving = on_serving
         self._port: Any = None
         self._streams: set[Deferred[None]] = set()
@@ -85,14 +88,16 @@ class Gateway:
         factory = _Factory(self, self._reactor)
         self._port = self._reactor.listenUNIX(str(path), factory, backlog=1024, mode=0o660)
 
-    def join(self, _session: Session) -> "Deferred[list[Registration]]":
+    def join(self, session: Session) -> "Deferred[list[Registration]]":
         """See Service."""
+        self._own.session = session
         self._on_serving(len(self._table.routes))
         log.info("serving %d routes", len(self._table.routes))
         return succeed([])
 
     def leave(self) -> None:
         """See Service."""
+        self._own.session = None
 
     def retire(self) -> None:
         """See Service. Streams have no end of their own."""
