@@ -302,9 +302,10 @@ def run_gateway(settings: Settings) -> None:
     from twisted.internet import reactor as installed
 
     from taskbus.adapter.process import Presence
-    from taskbus.gateway import rest
     from taskbus.gateway.identity import Sessions
+    from taskbus.gateway.openapi import documented
     from taskbus.gateway.own import Own
+    from taskbus.gateway.rest import Rest
     from taskbus.gateway.route import Table
     from taskbus.gateway.server import Gateway
 
@@ -313,12 +314,12 @@ def run_gateway(settings: Settings) -> None:
     presence = Presence(settings.run, "gateway")
     own = Own()
     routes = [
-        *rest.routes(),
+        *Rest(api).routes(),
     ]
     gateway = Gateway(
         reactor=reactor,
         settings=settings,
-        table=Table(routes),
+        table=Table(documented(routes)),
         sessions=Sessions(reactor, settings.router_socket),
         own=own,
         on_serving=lambda count: presence.hold(routes=count),

@@ -36,6 +36,7 @@ PROCEDURES = {
     "taskbus.job.events": READ,
     "taskbus.job.wait": READ,
     "taskbus.job.cancel": MANAGE,
+    "taskbus.job.retry": MANAGE,
     "taskbus.job.replay": MANAGE,
     "taskbus.job.replay_many": MANAGE,
     "taskbus.job.discard_many": MANAGE,

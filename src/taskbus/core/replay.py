@@ -1,4 +1,6 @@
-"""Replay: a job that ended without success is queued once more, as if it were new."""
+"""Replay: a job that ended without success is queued once more, as if it were new. Retry: the same,
+or what waits for its time need not wait any longer.
+"""
 
 from taskbus.core.keys import unique_key
 from taskbus.model.errors import NotReplayable
@@ -25,3 +27,12 @@ def replay(
         failures=0, losses=0, error=None, cancel=None, tied=1 if unique else job.tied,
     )  # fmt: skip
     return change._replace(keys=(unique_key(change.after, unique),)) if unique else change
+
+
+def retry(job: Job, actor: str, now: float) -> Change:
+    """The change that queues it now; raises NotReplayable where it has succeeded, runs, is queued
+    already, or waits for other jobs.
+    """
+    if job.state in (State.SCHEDULED, State.RETRYING):
+        return move(job, State.QUEUED, now, reason="not to wait", actor=actor, due=now)
+    return replay(job, actor, now)

@@ -10,7 +10,7 @@ from taskbus.core.cancel import cancel
 from taskbus.core.chores import place
 from taskbus.core.follow import FollowUps, has_ended
 from taskbus.core.permit import Permit, jobs_within
-from taskbus.core.replay import replay
+from taskbus.core.replay import replay, retry
 from taskbus.core.retention import Retention
 from taskbus.edge.request import (
     chosen_job,
@@ -22,7 +22,13 @@ from taskbus.edge.request import (
     yes_or_no,
 )
 from taskbus.model.access import MANAGE, SUBMIT
-from taskbus.model.errors import InvalidArgument, NotReplayable, NotUnique, QueueUnavailable
+from taskbus.model.errors import (
+    InvalidArgument,
+    JobChanged,
+    NotReplayable,
+    NotUnique,
+    QueueUnavailable,
+)
 from taskbus.model.job import REPLAYABLE, Change, Job, Placement, State
 from taskbus.model.options import check_args, check_kwargs
 from taskbus.port.bell import Bell
@@ -71,19 +77,26 @@ class Remedies:
         """By URI."""
         return {
             "taskbus.job.cancel": self.cancel,
+            "taskbus.job.retry": self.retry,
             "taskbus.job.replay": self.replay,
             "taskbus.job.replay_many": self.replay_many,
             "taskbus.job.discard_many": self.discard_many,
         }
 
     def cancel(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``cancel(job)`` -> ``"cancelled"``, or ``"running"`` until its worker has ended it."""
-        job = chosen_job(named(("job",), args, kwargs))
+        """``cancel(job, seq=)`` -> ``"cancelled"``, or ``"running"`` until its worker has ended it.
+
+        ``seq``: the number of the job's last event that the caller knows; refused once there are
+        more.
+        """
+        request = named(("job", "seq"), args, kwargs)
+        job, seq = chosen_job(request), _chosen_seq(request)
         who, permit = _actor(details), self._permit(details)
 
         def end() -> str:
             found = existing(self._store, job)
             permit.require_job(MANAGE, found)
+            _check_seq(found, seq)
             state = cancel(self._store, self._clock, found, who, self._retention)
             self._bell.ring()
             if found.tied and state is State.CANCELLED:
@@ -92,10 +105,26 @@ class Remedies:
 
         return deferToThread(end)
 
+    def retry(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``retry(job, seq=)`` -> the job's id: what waits for its time is queued now, what has
+        ended without success once more.
+        """
+        request = named(("job", "seq"), args, kwargs)
+        job, seq = chosen_job(request), _chosen_seq(request)
+        who, permit = _actor(details), self._permit(details)
+
+        def again() -> str:
+            now, found = self._clock(), existing(self._store, job)
+            permit.require_job(MANAGE, found)
+            _check_seq(found, seq)
+            return self._again(retry(found, who, now), now)
+
+        return deferToThread(again)
+
     def replay(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``replay(job, args=, kwargs=)`` -> the job's id; it is queued once more."""
-        request = named(("job", "args", "kwargs"), args, kwargs)
-        job = chosen_job(request)
+        """``replay(job, args=, kwargs=, seq=)`` -> the job's id; it is queued once more."""
+        request = named(("job", "args", "kwargs", "seq"), args, kwargs)
+        job, seq = chosen_job(request), _chosen_seq(request)
         new_args, new_kwargs = check_args(request.get("args")), check_kwargs(request.get("kwargs"))
         who, permit = _actor(details), self._permit(details)
 
@@ -104,12 +133,8 @@ class Remedies:
             permit.require_job(MANAGE, found)
             if new_args is not None or new_kwargs is not None:
                 permit.require(SUBMIT, found.uri, "job")
-            change = replay(found, who, now, new_args, new_kwargs)
-            if not self._queue_again([change]):
-                for held in self._keys.holders([key.name for key in change.keys], now).values():
-                    raise NotUnique(job, held.job)
-                raise NotReplayable(job, "changed by somebody else at this moment")
-            return job
+            _check_seq(found, seq)
+            return self._again(replay(found, who, now, new_args, new_kwargs), now)
 
         return deferToThread(again)
 
@@ -150,6 +175,15 @@ class Remedies:
             self._place(self._follow_ups.after([ended]))
             self._bell.ring()
 
+    def _again(self, change: Change, now: float) -> str:
+        """Queue one job; its id."""
+        job = change.after.id
+        if not self._queue_again([change]):
+            for held in self._keys.holders([key.name for key in change.keys], now).values():
+                raise NotUnique(job, held.job)
+            raise NotReplayable(job, "changed by somebody else at this moment")
+        return job
+
     def _queue_again(self, changes: Sequence[Change]) -> list[str]:
         """Store and queue what is replayed; the ids of those that nobody else has changed."""
         done = self._store.advance(changes)
@@ -176,6 +210,16 @@ class Remedies:
         dry_run = yes_or_no(request, "dry_run")
         patterns = self._permit(details).within(MANAGE, uri)
         return _Chosen(lambda: jobs_within(self._store, patterns, wanted, "", limit, tag), dry_run)
+
+
+def _chosen_seq(request: Mapping[str, Any]) -> int | None:
+    """The journal's number at which the caller knows the job; None where it does not say."""
+    return None if request.get("seq") is None else whole(request, "seq", 1, 2**31, 1)
+
+
+def _check_seq(job: Job, seq: int | None) -> None:
+    if seq not in (None, job.seq):
+        raise JobChanged(job.id, job.seq)
 
 
 def _actor(details: Any) -> str:

@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,14 @@ from autobahn.twisted.rawsocket import WampRawSocketClientFactory
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.serializer import MsgPackSerializer
-from autobahn.wamp.types import Challenge, CloseDetails, ComponentConfig, SessionDetails
+from autobahn.wamp.types import (
+    CallOptions,
+    CallResult,
+    Challenge,
+    CloseDetails,
+    ComponentConfig,
+    SessionDetails,
+)
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.python.failure import Failure
@@ -26,7 +33,7 @@ from taskbus.bus.session import REALM
 from taskbus.gateway.problem import HttpError
 from taskbus.gateway.route import Request
 from taskbus.model.access import split_token
-from taskbus.model.errors import TaskbusError, Unauthenticated
+from taskbus.model.errors import InvalidArgument, TaskbusError, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +42,7 @@ _IDLE_SECONDS = 60.0
 _JOIN_SECONDS = 10.0
 # Principals that are parts of the bus itself: nobody is one of them over HTTP.
 _OWN = frozenset({"backend", "control", "gateway"})
+_TAKEN = frozenset({"self", "procedure", "options"})
 _CANNOT_LOOK = ApplicationError.AUTHENTICATION_FAILED
 _REMEDY = "send Authorization: Bearer KEY; 'taskbus key create' makes keys"
 
@@ -298,6 +306,25 @@ class IdentityBus:
     def call(self, uri: str, /, *args: Any, **kwargs: Any) -> "Deferred[Any]":
         """See Bus."""
         return self.session().addCallback(lambda one: one.call(uri, *args, **kwargs))
+
+    def call_whole(
+        self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> "Deferred[CallResult]":
+        """See Bus."""
+        for name in _TAKEN & kwargs.keys():
+            raise InvalidArgument(
+                f"kwargs.{name}", kwargs[name], "a keyword that Autobahn keeps", "choose another"
+            )
+        options = CallOptions(details=True)
+
+        def whole(result: CallResult) -> CallResult:
+            result.kwresults = result.kwresults or {}
+            return result
+
+        calling = self.session().addCallback(
+            lambda one: one.call(uri, *args, options=options, **kwargs)
+        )
+        return calling.addCallback(whole)
 
     def close(self) -> None:
         """The request is over."""

@@ -20,6 +20,7 @@ _AGAIN = {429: 1, 503: 2}
 _STATUS = {
     "taskbus.error.invalid_argument": 400,
     "taskbus.error.unauthenticated": 401,
+    "taskbus.error.stale_signature": 401,
     "taskbus.error.forbidden": 403,
     "taskbus.error.unknown_uri": 404,
     "taskbus.error.key_not_found": 404,
@@ -31,7 +32,7 @@ _STATUS = {
     "taskbus.error.job_ended": 409,
     "taskbus.error.not_replayable": 409,
     "taskbus.error.cancelled": 410,
-    "taskbus.error.changed": 412,
+    "taskbus.error.job_changed": 412,
     "taskbus.error.too_large": 413,
     "taskbus.error.unsupported_media": 415,
     "taskbus.error.idempotency_mismatch": 422,
@@ -88,12 +89,6 @@ class UnsupportedMedia(HttpError):
     uri = "taskbus.error.unsupported_media"
 
 
-class Changed(HttpError):
-    """The job is not any more what the caller believes it to be."""
-
-    uri = "taskbus.error.changed"
-
-
 def as_error(error: BaseException) -> tuple[str, str, Mapping[str, Any]]:
     """WAMP error URI, message, and what is known about it."""
     if isinstance(error, TaskbusError):
@@ -127,7 +122,9 @@ def problem(
         "error": uri,
     }
     known = ("field", "value", "remedy")
-    told |= {name: shown(about[name]) for name in known if about.get(name) is not None}
+    for name in known:
+        if about.get(name) is not None:
+            told[name] = shown(about[name]) if name == "value" else about[name]
     if more := {name: value for name, value in about.items() if name not in known}:
         told["about"] = more
     return told | {"request_id": request_id}

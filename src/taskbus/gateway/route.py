@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.types import CallResult
 from twisted.internet.defer import Deferred
 
 from taskbus.gateway.problem import HttpError, NoSuchMethod, NoSuchPath, UnsupportedMedia
@@ -161,6 +162,11 @@ class Bus(Protocol):
     def call(self, uri: str, /, *args: Any, **kwargs: Any) -> "Deferred[Any]":
         """As ``Session.call``; cancelling it cancels the call."""
 
+    def call_whole(
+        self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> "Deferred[CallResult]":
+        """The same, with all that the result consists of."""
+
     def session(self) -> "Deferred[ApplicationSession]":
         """The identity's session, shared with its other requests; for subscriptions."""
 
@@ -185,6 +191,11 @@ class Route:
     doc: Mapping[str, Any] = field(default_factory=dict)
     public: bool = False
     open_query: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """What its path leaves open."""
+        return [one[1:-1] for one in self.path.split("/") if one.startswith("{")]
 
     @property
     def known_query(self) -> frozenset[str]:

@@ -260,22 +260,40 @@ class _Exchange:
     def _send(self, answer: Answer) -> None:
         if self._is_gone:
             return
-        headers, body = dict(answer.headers), answer.body
+        status, headers, body = answer.status, dict(answer.headers), answer.body
         if body is None:
             body = b""
         elif not isinstance(body, bytes):
             headers.setdefault("Content-Type", "application/json")
             body = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        if status == http.OK and self._is_known(headers.get("ETag")):
+            status, body = http.NOT_MODIFIED, b""
+            headers.pop("Content-Type", None)
         if len(body) >= _SMALLEST_ZIPPED and "Content-Encoding" not in headers:
-            headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
-            if self._takes_gzip():
-                body = gzip.compress(body, _ZIP_LEVEL, mtime=0)
-                headers["Content-Encoding"] = "gzip"
-        if answer.status not in http.NO_BODY_CODES:
+            body = self._zipped(body, headers)
+        if status not in http.NO_BODY_CODES:
             headers["Content-Length"] = str(len(body))
-        self._head(answer.status, headers)
+        self._head(status, headers)
         self._http.write(body)
         self._http.finish()
+
+    def _is_known(self, tag: str | None) -> bool:
+        """Whether the client has it already, in whatever coding."""
+        known = self._http.getHeader("if-none-match")
+        if tag is None or known is None or self._http.method not in (b"GET", b"HEAD"):
+            return False
+        tags = [one.strip().removeprefix("W/") for one in known.split(",")]
+        return known.strip() == "*" or tag.removeprefix("W/") in tags
+
+    def _zipped(self, body: bytes, headers: dict[str, str]) -> bytes:
+        headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
+        if not self._takes_gzip():
+            return body
+        headers["Content-Encoding"] = "gzip"
+        if "ETag" in headers:
+            # The same job in other bytes.
+            headers["ETag"] = f"W/{headers['ETag'].removeprefix('W/')}"
+        return gzip.compress(body, _ZIP_LEVEL, mtime=0)
 
     def _takes_gzip(self) -> bool:
         for one in (self._http.getHeader("accept-encoding") or "").lower().split(","):

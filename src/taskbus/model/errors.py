@@ -146,6 +146,20 @@ class NotReplayable(TaskbusError):
         )
 
 
+class JobChanged(TaskbusError):
+    """The job is not any more what the caller knows."""
+
+    uri = "taskbus.error.job_changed"
+
+    def __init__(self, job_id: str, seq: int) -> None:
+        super().__init__(
+            f"job {job_id} has changed: its journal is at {seq}",
+            field="seq",
+            value=seq,
+            remedy="look at the job, and ask again",
+        )
+
+
 class Unauthenticated(TaskbusError):
     """Nobody has proved who sends this, or the proof is not good any more."""
 
