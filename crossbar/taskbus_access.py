@@ -1,22 +1,41 @@
-"""Part of the router: who may join with which ticket.
+"""Part of the router: who may join with which ticket, and what access keys may do.
 
 The principals of a transport are in its configuration. Everybody else comes with an access key,
 whose id is their authid and whose whole is their ticket; that is for the bus to look at. Control,
 which does that, is a principal, so that it can join first.
 
 Crossbar calls ``socket`` and ``web`` at the first join on a transport that names them. What they
-return is asked for each one; what it raises is told to who wants to join.
+return is asked for each one; what it raises is told to who wants to join. ``Authorizer`` is a
+component of the realm.
 """
 
 import hmac
 import re
 
+from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 
 _AUTHENTICATOR = "taskbus.access.authenticate"
 _NOT_PROVED = "taskbus.error.unauthenticated"
 # taskbus.model.access; whatever else is asked for need not trouble control.
 _KEY_ID = re.compile("[0-9a-hjkmnp-tv-z]{12}")
+
+
+class Authorizer(ApplicationSession):
+    """What the sessions of access keys may do, which control decides.
+
+    Procedures of the bus that look at the caller's scopes themselves are named when the key is let
+    in: to ask for each of their calls would take as long as the call.
+    """
+
+    async def onJoin(self, _details):
+        await self.register(self._authorize, "taskbus.access.authorize")
+
+    def _authorize(self, session, uri, action, options):
+        if action == "call" and uri in session["authextra"].get("procedures", ()):
+            # Not for the router's own cache, which would serve one key's answer to another.
+            return {"allow": True, "disclose": True, "cache": False}
+        return self.call("taskbus.access.decide", session["authid"], uri, action, options)
 
 
 def socket(config, controller):
@@ -49,7 +68,7 @@ async def _ask(controller, realm, authid, ticket):
         return await session.call(_AUTHENTICATOR, realm, authid, {"ticket": ticket})
     except ApplicationError as error:
         if error.error == _NOT_PROVED:
-            raise _refusal(error.error_message()) from None
+            raise _refusal(error.args[0]) from None
         raise ApplicationError(
             ApplicationError.AUTHENTICATION_FAILED, "access keys cannot be looked at: try it again"
         ) from None

@@ -24,8 +24,8 @@ from taskbus.model.job import JOB_TOPIC, Job, State
 from taskbus.model.uri import check_uri, covers, is_pattern
 from taskbus.port.store import Store
 
-# Which action a procedure of the bus is about: whoever has it for no URI at all need not ask. For
-# which URIs the caller has it, is for the procedure itself to look at.
+# Which action a procedure of the bus is about: whoever has it for no URI at all need not ask. The
+# router lets all others pass: for which URIs they have it, the procedure itself has to look at.
 PROCEDURES = {
     "taskbus.job.submit": SUBMIT,
     "taskbus.job.submit_many": SUBMIT,
@@ -99,6 +99,10 @@ class Permit:
             (of for prefix, of in FEATURES.items() if procedure.startswith(prefix)), None
         )
         return action is not None and bool(patterns_for(self._scopes, action))
+
+    def procedures(self) -> list[str]:
+        """Those of PROCEDURES that it may ask."""
+        return [one for one in PROCEDURES if self.may_ask(one)]
 
     def may_call(self, uri: str, mode: str | None) -> bool:
         """Whether it may call this URI, whose entry of the API map (None: there is none) has this

@@ -1,7 +1,8 @@
 """Access: who comes with which key, and what the router lets them do; for ``taskbus.edge.control``.
 
-The router asks for every join with a key, and for every call, subscription and publication of its
-sessions: control looks at the keys in memory, so that neither needs the store.
+The router asks for every join with a key, and for what its sessions want to call, subscribe to or
+publish: control looks at the keys in memory, so that neither needs the store. It does not ask for
+each call of control's own procedures, which look at the scopes for the jobs that they are about.
 """
 
 import logging
@@ -61,7 +62,7 @@ class Access:
         """By URI."""
         return {
             "taskbus.access.authenticate": self.authenticate,
-            "taskbus.access.authorize": self.authorize,
+            "taskbus.access.decide": self.decide,
             "taskbus.access.create": self.create,
             "taskbus.access.list": self.list,
             "taskbus.access.revoke": self.revoke,
@@ -106,15 +107,21 @@ class Access:
                 remedy="send a key that 'taskbus key create' has printed",
             )
         self._inside[key.id] = self._clock()
-        extra = {"name": key.name, "scopes": [*key.scopes], "rate": key.rate}
-        return {"authid": key.id, "role": ROLE, "extra": {**extra, "expires": key.expires}}
+        extra = {
+            "name": key.name,
+            "scopes": list(key.scopes),
+            "rate": key.rate,
+            "expires": key.expires,
+            "procedures": _permit_of(key).procedures(),
+        }
+        return {"authid": key.id, "role": ROLE, "extra": extra}
 
-    def authorize(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``authorize(session, uri, action, options)`` -> what Crossbar wants to know. Nothing for
-        its cache, which would serve one key's answer to another.
+    def decide(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``decide(authid, uri, action, options)`` -> what Crossbar wants to know of an authorizer.
+        Nothing for its cache, which would serve one key's answer to another.
         """
-        asked = named(("session", "uri", "action", "options"), args, kwargs)
-        permit = self._permit(asked["session"].get("authid"))
+        asked = named(("authid", "uri", "action", "options"), args, kwargs)
+        permit = self._permit(asked["authid"])
         uri, action, options = asked["uri"], asked["action"], asked.get("options") or {}
         if action == "call":
             return _answer(permit.may_call(uri, self._mode(uri)), disclose=True)
