@@ -304,6 +304,18 @@ def test_a_jobs_topic_is_for_those_who_may_read_it(
         pass
 
 
+def test_the_notify_topic_is_for_nobody_who_may_only_read_its_neighbours(site: Site) -> None:
+    with make(site, "read:com.example.*").joined() as session:
+        asked = (
+            (NOTIFY_TOPIC, "exact"),
+            ("com.example.", "prefix"),
+            ("com.example.queue.", "prefix"),
+        )
+        for topic, match in asked:
+            assert error_of(session.subscribe, topic, match) == DENIED
+        assert error_of(session.subscribe, "com.example.dante.", "prefix") is None
+
+
 def test_who_may_read_everything_hears_of_everything(site: Site) -> None:
     with make(site, "read:*").joined() as session:
         for topic, match in ((NOTIFY_TOPIC, "exact"), ("taskbus.job.", "prefix")):

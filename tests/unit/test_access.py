@@ -83,7 +83,8 @@ def test_only_the_whole_key_proves_it() -> None:
     secret = token.rpartition("_")[2]
     key = check_key(request(id=id_, digest=digest_of(secret)), NOW)
     assert key.is_proved(token)
-    for wrong in (other, secret, f"tb_{id_}_{other.rpartition('_')[2]}", token[:-1] + "x", ""):
+    no_id, no_secret = f"tb_{'0' * 12}_{secret}", f"tb_{id_}_{other.rpartition('_')[2]}"
+    for wrong in (other, secret, no_id, no_secret, token[:-1] + "x", ""):
         assert not key.is_proved(wrong)
     assert secret not in repr(key)
 
