@@ -42,6 +42,13 @@ def test_a_plain_call() -> None:
     assert json.loads(event.data) == {"reason": "submitted", "actor": "ann"}
 
 
+def test_the_task_learns_what_it_is_known_by() -> None:
+    job = prepared({"caller_authid": "ann"}, idempotency_key="order-7", context={"a": 1}).job
+    assert json.loads(job.details) == {
+        "caller_authid": "ann", "idempotency_key": "order-7", "context": {"a": 1},
+    }  # fmt: skip
+
+
 def test_without_arguments() -> None:
     job, event, *_ = prepared()
     assert (job.args, job.kwargs, job.details) == ("[]", "{}", "{}")

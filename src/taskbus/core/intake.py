@@ -44,6 +44,8 @@ _CHECKS: dict[str, Any] = {
 # A delay is the policy of jobs that follow others alone.
 _POLICY = frozenset(Policy._fields) - {"delay"}
 _SPECIAL = _POLICY | {"idempotency_key"}
+# What the task finds in its details.
+_TOLD = ("context", "idempotency_key")
 # So many others in a row were faster with the same key.
 _MOST_RACES = 100
 
@@ -71,8 +73,9 @@ def prepare(
     now = clock()
     due = _due(said, request, now)
     policy = entry.policy if _SPECIAL.isdisjoint(said) else _policy(entry.policy, said)
-    if "context" in said:
-        details = {**details, "context": said["context"]}
+    told = {name: said[name] for name in _TOLD if name in said}
+    if told:
+        details = {**details, **told}
     job = Job(
         id=new_job_id(),
         uri=uri,

@@ -79,6 +79,8 @@ class Foreground:
         if self._pool.working:
             return False
         self._pool.stop()
+        # With them go the connections that they keep.
+        self._handlers.clear()
         return True
 
     @inlineCallbacks
