@@ -227,48 +227,28 @@ def _each_dead(settings: Settings, options: argparse.Namespace, procedure: str) 
     return 0
 
 
-def _logs(settings: Settings, options: argparse.Namespace) -> int:  # noqa: C901 - one visit
+def _logs(settings: Settings, options: argparse.Namespace) -> int:
     write: Callable[[Any], None] = show.as_json_line if options.json else show.output
 
-    async def history(session: Any, after: int) -> int:
-        while True:
-            events = await session.call("taskbus.job.events", options.id, after=after)
-            for event in events:
-                after = event["seq"]
-                write(event)
-            if not events:
-                return after
+    def write_all(events: Any) -> None:
+        for event in events:
+            write(event)
+
+    async def history(session: Any) -> None:
+        after = 0
+        while events := await session.call("taskbus.job.events", options.id, after=after):
+            after = events[-1]["seq"]
+            write_all(events)
 
     async def follow(session: Any) -> None:
         from autobahn.wamp.types import CallOptions
 
-        last, early = 0, []
-        live = False
+        told, at = CallOptions(on_progress=write_all), {"seq": 0, "ended": False}
+        while not at["ended"]:
+            at = await session.call("taskbus.job.follow", options.id, after=at["seq"], options=told)
 
-        def on_event(event: Any) -> None:
-            nonlocal last
-            if not live:
-                early.append(event)
-            elif event["seq"] > last:
-                last = event["seq"]
-                write(event)
 
-        # Watch first, then read what was before: nothing falls between the two.
-        ended = session.call(
-            "taskbus.job.wait", options.id, options=CallOptions(on_progress=on_event)
-        )
-        ended.addErrback(lambda _: None)
-        last = await history(session, 0)
-        live = True
-        for event in early:
-            on_event(event)
-        await ended
-        await history(session, last)
-
-    async def once(session: Any) -> None:
-        await history(session, 0)
-
-    visit(settings, follow if options.follow else once)
+    visit(settings, follow if options.follow else history)
     return 0
 
 

@@ -277,11 +277,7 @@ def run_control(settings: Settings) -> None:
         access=access,
         on_serving=lambda count: presence.hold(uris=count),
     )
-    relay = Relay(
-        store,
-        lambda entries: reactor.callFromThread(control.deliver, entries),
-        control.is_watched,
-    )
+    relay = Relay(store, control.relay, control.is_watched)
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)
     recovery = Recovery(
         store, sides.backlog, queue, ProcessLiveness(), time.time, settings.worker_ttr,

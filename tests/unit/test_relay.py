@@ -14,10 +14,12 @@ class Watcher:
     def __init__(self, store: MemoryStore) -> None:
         self.seen: list[Entry] = []
         self.bites: list[int] = []
+        self.after: list[int] = []
         self.watches = True
         self.relay = Relay(store, self._deliver, lambda: self.watches)
 
-    def _deliver(self, entries: Sequence[Entry]) -> None:
+    def _deliver(self, after: int, entries: Sequence[Entry]) -> None:
+        self.after.append(after)
         self.bites.append(len(entries))
         self.seen += entries
 
@@ -46,6 +48,8 @@ def test_it_delivers_much_in_bites_and_in_order() -> None:
     watcher.relay.run()
     assert [entry.position for entry in watcher.seen] == list(range(1, 2501))
     assert max(watcher.bites) <= 1000
+    # Each tells since which position it is complete.
+    assert watcher.after == [0, 1000, 2000]
 
 
 def test_it_skips_what_nobody_watches() -> None:
@@ -70,6 +74,6 @@ def test_who_begins_to_watch_misses_nothing_written_from_then_on() -> None:
         return False
 
     delivered: list[Entry] = []
-    relay = Relay(store, delivered.extend, begins_while_asked)
+    relay = Relay(store, lambda _, entries: delivered.extend(entries), begins_while_asked)
     relay.run()
     assert [entry.position for entry in delivered] == [1]

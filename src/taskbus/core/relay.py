@@ -16,9 +16,12 @@ class Relay:
     def __init__(
         self,
         store: Store,
-        deliver: Callable[[Sequence[Entry]], None],
+        deliver: Callable[[int, Sequence[Entry]], None],
         is_watched: Callable[[], bool],
     ) -> None:
+        """``deliver`` gets entries and the position since which they are all there are. The next
+        ones are read when it has returned.
+        """
         self._store = store
         self._deliver = deliver
         self._is_watched = is_watched
@@ -31,5 +34,5 @@ class Relay:
         if not self._is_watched():
             self._position = newest
         while entries := self._store.journal(self._position, _BITE):
-            self._position = entries[-1].position
-            self._deliver(entries)
+            after, self._position = self._position, entries[-1].position
+            self._deliver(after, entries)

@@ -8,7 +8,7 @@ from typing import Any
 from autobahn.twisted.wamp import Session
 from autobahn.wamp.types import PublishOptions
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.threads import deferToThread
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from taskbus.bus.calls import Calls
 from taskbus.bus.session import (
@@ -20,12 +20,15 @@ from taskbus.bus.session import (
 )
 from taskbus.core.chores import Chores
 from taskbus.core.follow import FollowUps
+from taskbus.core.labels import Label
 from taskbus.core.permit import Permit, jobs_within
 from taskbus.core.relay import Relay
 from taskbus.core.retention import Retention
 from taskbus.edge.access import Access
 from taskbus.edge.batch import Batch
 from taskbus.edge.flows import Flows
+from taskbus.edge.following import Following
+from taskbus.edge.outflow import Outflow
 from taskbus.edge.remedies import Remedies
 from taskbus.edge.request import (
     chosen_job,
@@ -100,10 +103,14 @@ class Control:
         self._waits: set[Deferred[None]] = set()
         self._topics = Topics(notify_topic, self._catch_up)
         self._watcher_came = threading.Event()
+        self._outflow = Outflow()
+        self._following = Following(store, self._outflow, self._watcher_came.set, access.permit)
 
     @inlineCallbacks
     def join(self, session: Session) -> Any:
         """Register everything on a new session, and learn who watches what."""
+        transport: Any = session._transport
+        self._outflow.attach(transport.transport)
         yield self._follow_subscriptions(session)
         yield self._access.join(session)
         endpoints = {
@@ -112,6 +119,7 @@ class Control:
             "taskbus.job.list": self.list,
             "taskbus.job.events": self.events,
             "taskbus.job.wait": self.wait,
+            **self._following.endpoints(),
             **self._remedies.endpoints(),
             **self._access.endpoints(),
             "taskbus.bus.status": self.status,
@@ -127,6 +135,7 @@ class Control:
         """See Service. Who waited cannot be reached any more."""
         self._topics.attach(None)
         self._access.leave()
+        self._outflow.attach(None)
         # Not at once: the session is about to close, and does not yet take answers in silence.
         self._reactor.callLater(0, self._end_waits)
 
@@ -212,14 +221,15 @@ class Control:
 
     def status(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``status()`` -> jobs in each state, and the counts of all queues together and of each one
-        that workers take jobs from (None when the queue server is down).
+        that workers take jobs from (None when the queue server is down), and how many follow.
         """
         named((), args, kwargs)
+        followers = len(self._following)
 
         def read() -> Any:
             counts = self._store.counts()
             told: dict[str, Any] = {state.value: counts.get(state, 0) for state in State}
-            told = {"jobs": told, "queue": None, "queues": None}
+            told = {"jobs": told, "queue": None, "queues": None, "followers": followers}
             try:
                 told["queues"] = {
                     one: self._queue.stats(one)._asdict() for one in sorted(self._api.queues)
@@ -231,14 +241,25 @@ class Control:
 
         return deferToThread(read)
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """New entries of the journal."""
+    def relay(self, after: int, entries: Sequence[Entry]) -> None:
+        """New entries of the journal, all since the position ``after``: for the relay's thread,
+        which is held up until the router has taken what they have become.
+        """
+        labels = self._following.labels(entries)
+        deliver: Callable[..., Any] = self._deliver
+        blockingCallFromThread(self._reactor, deliver, after, entries, labels)
+
+    def _deliver(
+        self, after: int, entries: Sequence[Entry], labels: Mapping[str, Label] | None
+    ) -> "Deferred[None]":
         self._watchers.deliver(entries)
         self._topics.deliver(entries)
+        self._following.deliver(after, entries, labels)
+        return self._outflow.drained()
 
     def is_watched(self) -> bool:
         """Whether anybody would notice new entries."""
-        return bool(self._watchers) or bool(self._topics)
+        return bool(self._watchers) or bool(self._topics) or len(self._following) > 0
 
     def await_watcher(self, seconds: float) -> bool:
         """Another thread waits here for somebody to watch; False when nobody does by then."""
@@ -296,6 +317,7 @@ class Control:
             done.errback(
                 Stopped("the bus has stopped waiting; the job goes on", remedy="ask again")
             )
+        self._following.end("the bus has stopped; the jobs go on")
 
     def _outcome(self, job_id: str) -> tuple[Job, str | None]:
         return existing(self._store, job_id), self._store.result(job_id)

@@ -11,6 +11,7 @@ from taskbus.model.uri import is_loose_uri
 
 LONGEST_WAIT = 24 * 3600.0
 _STATES = tuple(State)
+_KINDS = (*_STATES, "progress", "output", "warning")
 
 
 def named(
@@ -54,6 +55,16 @@ def chosen_states(value: Any) -> list[State]:
             "state", value, "not a state", f"use {', '.join(State)}, or a list of them"
         )
     return [State(name) for name in names]
+
+
+def chosen_kinds(value: Any) -> frozenset[str]:
+    """Kinds of events, one or a list of them; none where nothing is said."""
+    names = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(names, (list, tuple)) or not all(name in _KINDS for name in names):
+        raise InvalidArgument(
+            "kind", value, "not a kind of event", f"use {', '.join(_KINDS)}, or a list of them"
+        )
+    return frozenset(names)
 
 
 def whole(request: Mapping[str, Any], field: str, least: int, most: int, default: int) -> int:
