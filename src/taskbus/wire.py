@@ -22,6 +22,7 @@ from taskbus.port.store import Store
 if TYPE_CHECKING:
     from taskbus.bus.program import Service
     from taskbus.core.retention import Retention
+    from taskbus.port.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,14 @@ def _retention(settings: Settings) -> "Retention":
     return Retention(settings.retention, settings.dead_letter_retention)
 
 
+def make_spans(program: str) -> "Spans":
+    """What records spans: OpenTelemetry where it is installed and exports, else nothing."""
+    from taskbus.adapter.telemetry import spans
+    from taskbus.core.untraced import NO_SPANS
+
+    return spans(program) or NO_SPANS
+
+
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
     """Run the coroutine ``work(session)`` as the operator; see ``edge.client.visit``."""
     from taskbus.bus.session import REALM
@@ -172,6 +181,7 @@ def run_worker(settings: Settings, pool: Pool, name: str, most: int | None) -> N
         ttr=settings.worker_ttr,
         on_ready=partial(presence.hold, queues=pool.queues),
         retention=_retention(settings),
+        spans=make_spans("worker"),
     )
     worker.serve(most)
 
@@ -206,6 +216,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
     intake = Intake(sides.store, sides.keys, queue, bell)
     presence = Presence(settings.run, f"backend-{namespace}")
     batch, calls = Batch(reactor, intake), Calls(reactor)
+    spans = make_spans("backend")
     keeper = Keeper(
         sides.store, ProcessLiveness(), bell, time.time, settings.worker_ttr, _retention(settings)
     )
@@ -218,6 +229,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
         calls=calls,
         clock=time.time,
         threads=settings.backend_threads,
+        spans=spans,
     )
     backend = Backend(
         api=api,
@@ -227,6 +239,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
         calls=calls,
         clock=time.time,
         on_serving=lambda count: presence.hold(uris=count),
+        spans=spans,
     )
     patience = longest_call(api.below(namespace)) + _GRACE_SECONDS
     _serve(settings, "backend", backend, presence.drop, patience)
@@ -276,6 +289,7 @@ def run_control(settings: Settings) -> None:
         retention=retention,
         access=access,
         on_serving=lambda count: presence.hold(uris=count),
+        spans=make_spans("control"),
     )
     relay = Relay(store, control.relay, control.is_watched)
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)

@@ -79,6 +79,7 @@ class Backend:
             caller_authid="ann",
             caller_authrole="user",
             procedure=None,
+            transaction_hash=None,
         )
         endpoint = self.calls.watch(self.foreground.run)
         args = (str(self.go_on), *messages)

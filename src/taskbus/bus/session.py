@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from taskbus.model.errors import TaskbusError, Unsendable, shown
 from taskbus.model.json import load
+from taskbus.model.trace import trace_of_call
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +60,17 @@ def register_all(session: Session, endpoints: Mapping[str, Endpoint]) -> Any:
 
 
 def caller(details: Any) -> dict[str, Any]:
-    """Who calls, as tasks and jobs know it."""
-    told = {
+    """Who calls, as tasks and jobs know it, and the trace that the call belongs to."""
+    told: dict[str, Any] = {
         "caller": details.caller,
         "caller_authid": details.caller_authid,
         "caller_authrole": details.caller_authrole,
         "procedure": details.procedure,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    told = {key: value for key, value in told.items() if value is not None}
+    if trace := trace_of_call(details.transaction_hash):
+        told["trace"] = trace.told
+    return told
 
 
 def answer(body: str) -> CallResult:

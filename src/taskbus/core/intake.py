@@ -74,6 +74,8 @@ def prepare(
     due = _due(said, request, now)
     policy = entry.policy if _SPECIAL.isdisjoint(said) else _policy(entry.policy, said)
     told = {name: said[name] for name in _TOLD if name in said}
+    if "trace" in said:
+        told["trace"] = said["trace"].told
     if told:
         details = {**details, **told}
     job = Job(

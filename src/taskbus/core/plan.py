@@ -9,7 +9,7 @@ from taskbus.model.access import SUBMIT
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument, TaskbusError
 from taskbus.model.job import Key, Link, State, Submission, born
-from taskbus.model.options import FOLLOW_UPS, check_delay
+from taskbus.model.options import FOLLOW_UPS, check_delay, check_trace
 from taskbus.model.policy import Policy
 from taskbus.port.clock import Clock
 
@@ -39,6 +39,7 @@ class Plan:
         self._details = details
         self._submissions: list[Submission] = []
         self._tied: set[str] = set()
+        self._traces: dict[str, dict[str, str]] = {}
         self._keyed: dict[str, tuple[str, Key]] = {}
 
     def add(self, request: Any, place: str = "", before: Sequence[str] = (), on: str = "") -> str:
@@ -88,7 +89,10 @@ class Plan:
     def _prepared(
         self, request: Mapping[str, Any], place: str, before: Sequence[str], on: str
     ) -> Submission:
+        # What follows belongs to the same trace, unless it says otherwise.
+        trace = self._traces.get(before[0]) if before else None
         details = {**self._details, "after": before} if before else self._details
+        details = {**details, "trace": trace} if trace else details
         try:
             self._permit.require(SUBMIT, request.get("uri"))
             submission = prepare(self._api, self._clock, request, details, self._is_own)
@@ -96,6 +100,10 @@ class Plan:
             if place:
                 error.locate(place)
             raise
+        if request.get("trace") is not None:
+            trace = check_trace(request["trace"]).told
+        if trace is not None:
+            self._traces[submission.job.id] = trace
         return _waiting(submission, request, before, on, actor(details)) if before else submission
 
     def _count(self, place: str, request: Any, most: int, depth: int) -> None:

@@ -5,21 +5,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from autobahn.twisted.wamp import Session
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import inlineCallbacks
 
 from taskbus.bus.calls import Calls
 from taskbus.bus.session import (
     DETAILS,
     application_error,
     caller,
-    refused,
     register_all,
 )
 from taskbus.core.intake import prepare
+from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground
 from taskbus.model.apimap import ApiMap, Entry
+from taskbus.model.trace import trace_in, with_trace
 from taskbus.port.clock import Clock
+from taskbus.port.spans import ENQUEUE, Spans
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Backend:
         calls: Calls,
         clock: Clock,
         on_serving: Callable[[int], None],
+        spans: Spans = NO_SPANS,
     ) -> None:
         """``on_serving`` is called with the number of URIs each time they are all registered."""
         self._api = api
@@ -44,6 +47,7 @@ class Backend:
         self._on_serving = on_serving
         self._entries = api.below(namespace)
         self._foreground = foreground
+        self._spans = spans
         self.calls = calls
 
     @inlineCallbacks
@@ -76,6 +80,7 @@ class Backend:
 
         return endpoint
 
+    @inlineCallbacks
     def _queue(
         self,
         _entry: Entry,
@@ -83,12 +88,15 @@ class Backend:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         details: Any,
-    ) -> "Deferred[str]":
+    ) -> Any:
         """Background: the job's id, once it is accepted; a unique job's that is there already."""
         request = {"uri": uri, "args": args, "kwargs": kwargs}
+        who = caller(details)
         try:
-            submission = prepare(self._api, self._clock, request, caller(details))
+            with self._spans.begin(ENQUEUE, uri, trace_in(who)) as span:
+                who = with_trace(who, span.trace)
+                submission = prepare(self._api, self._clock, request, who)
+                [job] = yield self._batch.accept([submission])
         except Exception as error:
             raise application_error(error) from error
-        accepted = self._batch.accept([submission])
-        return accepted.addCallbacks(lambda ids: ids[0], refused)
+        return job

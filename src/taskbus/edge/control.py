@@ -24,6 +24,7 @@ from taskbus.core.labels import Label
 from taskbus.core.permit import Permit, jobs_within
 from taskbus.core.relay import Relay
 from taskbus.core.retention import Retention
+from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.access import Access
 from taskbus.edge.batch import Batch
 from taskbus.edge.flows import Flows
@@ -56,6 +57,7 @@ from taskbus.port.clock import Clock
 from taskbus.port.keys import Keys
 from taskbus.port.links import Links
 from taskbus.port.queue import Queue
+from taskbus.port.spans import Spans
 from taskbus.port.store import Entry, Store, existing
 
 log = logging.getLogger(__name__)
@@ -84,6 +86,7 @@ class Control:
         retention: Retention,
         access: Access,
         on_serving: Callable[[int], None],
+        spans: Spans = NO_SPANS,
     ) -> None:
         self.calls = Calls(reactor)
         self._access = access
@@ -93,7 +96,7 @@ class Control:
         self._queue = queue
         self._clock = clock
         self._api = api
-        self._flows = Flows(api, clock, batch, access.permit)
+        self._flows = Flows(api, clock, batch, access.permit, spans)
         follow_ups = FollowUps(store, links, clock, retention)
         self._remedies = Remedies(
             store, keys, queue, bell, clock, retention, follow_ups, access.permit

@@ -8,12 +8,16 @@ from twisted.internet.defer import inlineCallbacks
 from taskbus.bus.session import caller
 from taskbus.core.permit import Permit
 from taskbus.core.plan import Plan
+from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.request import named
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument
-from taskbus.model.options import END, SUCCESS
+from taskbus.model.options import END, SUCCESS, check_trace
+from taskbus.model.trace import trace_in, with_trace
+from taskbus.model.uri import is_loose_uri
 from taskbus.port.clock import Clock
+from taskbus.port.spans import ENQUEUE, Spans
 
 _MOST_LISTED = 10_000
 
@@ -22,13 +26,19 @@ class Flows:
     """The procedures that accept jobs, for ``taskbus.edge.control``."""
 
     def __init__(
-        self, api: ApiMap, clock: Clock, batch: Batch, permit: Callable[[Any], Permit]
+        self,
+        api: ApiMap,
+        clock: Clock,
+        batch: Batch,
+        permit: Callable[[Any], Permit],
+        spans: Spans = NO_SPANS,
     ) -> None:
         """``permit``: what a call's details say that its caller may do."""
         self._permit = permit
         self._api = api
         self._clock = clock
         self._batch = batch
+        self._spans = spans
 
     def endpoints(self) -> dict[str, Callable[..., Any]]:
         """By URI."""
@@ -42,23 +52,31 @@ class Flows:
     def submit(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``submit(uri, args=[], kwargs={}, priority=, delay=, ..., on_success=)`` -> job id."""
         request = named(("uri", "args", "kwargs"), args, kwargs, is_complete=False)
-        plan = self._plan(details)
-        return self._accept(plan, [plan.add(request)]).addCallback(lambda ids: ids[0])
+        uri, trace = request.get("uri"), request.pop("trace", None)
+        what = uri if isinstance(uri, str) and is_loose_uri(uri) else "taskbus.job.submit"
+        told = self._accept(details, what, lambda plan: [plan.add(request)], trace)
+        return told.addCallback(lambda ids: ids[0])
 
     def submit_many(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``submit_many([{"uri": ..., "args": [...], ...}, ...])`` -> job ids, all or none."""
         jobs = _listed(named(("jobs",), args, kwargs), least=0)
-        plan = self._plan(details)
-        return self._accept(plan, [plan.add(one, f"jobs[{nth}]") for nth, one in enumerate(jobs)])
+
+        def add(plan: Plan) -> list[str]:
+            return [plan.add(one, f"jobs[{nth}]") for nth, one in enumerate(jobs)]
+
+        return self._accept(details, "taskbus.job.submit_many", add)
 
     def chain(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``chain([{"uri": ...}, ...])`` -> job ids; each runs after the one before succeeded."""
         jobs = _listed(named(("jobs",), args, kwargs))
-        plan = self._plan(details)
-        ids: list[str] = []
-        for nth, one in enumerate(jobs):
-            ids.append(plan.add(one, f"jobs[{nth}]", ids[-1:], SUCCESS))
-        return self._accept(plan, ids)
+
+        def add(plan: Plan) -> list[str]:
+            ids: list[str] = []
+            for nth, one in enumerate(jobs):
+                ids.append(plan.add(one, f"jobs[{nth}]", ids[-1:], SUCCESS))
+            return ids
+
+        return self._accept(details, "taskbus.job.chain", add)
 
     def group(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``group([{"uri": ...}, ...], then={"uri": ...}, on="end")`` -> ``{"jobs": ids, "then":
@@ -69,22 +87,29 @@ class Flows:
         on = END if request.get("on") is None else request["on"]
         if on not in (END, SUCCESS):
             raise InvalidArgument("on", on, "not an end", f"use {END} or {SUCCESS}")
-        plan = self._plan(details)
-        ids = [plan.add(one, f"jobs[{nth}]") for nth, one in enumerate(jobs)]
-        then = plan.add(request.get("then"), "then", ids, on)
-        told = self._accept(plan, [*ids, then])
+
+        def add(plan: Plan) -> list[str]:
+            ids = [plan.add(one, f"jobs[{nth}]") for nth, one in enumerate(jobs)]
+            return [*ids, plan.add(request.get("then"), "then", ids, on)]
+
+        told = self._accept(details, "taskbus.job.group", add)
         return told.addCallback(lambda ids: {"jobs": ids[:-1], "then": ids[-1]})
 
-    def _plan(self, details: Any) -> Plan:
-        return Plan(self._api, self._clock, caller(details), permit=self._permit(details))
-
     @inlineCallbacks
-    def _accept(self, plan: Plan, asked: Sequence[str]) -> Any:
-        """The ids of the jobs that were asked for, once all are stored: their own, or those of the
-        jobs that are there already under the same keys.
+    def _accept(
+        self, details: Any, what: str, add: Callable[[Plan], Sequence[str]], trace: Any = None
+    ) -> Any:
+        """The ids of the jobs that ``add`` asks for, once all are stored: their own, or those of
+        the jobs that are there already under the same keys. ``trace``: theirs, if it is not the
+        call's.
         """
-        submissions = plan.submissions
-        ids = (yield self._batch.accept(submissions)) if submissions else []
+        who, permit = caller(details), self._permit(details)
+        given = trace_in(who) if trace is None else check_trace(trace)
+        with self._spans.begin(ENQUEUE, what, given) as span:
+            plan = Plan(self._api, self._clock, with_trace(who, span.trace), permit=permit)
+            asked = add(plan)
+            submissions = plan.submissions
+            ids = (yield self._batch.accept(submissions)) if submissions else []
         stored = {one.job.id: id_ for one, id_ in zip(submissions, ids, strict=True)}
         return [stored[job] for job in asked]
 

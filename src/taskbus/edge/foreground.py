@@ -16,6 +16,7 @@ from taskbus.bus.calls import Calls
 from taskbus.bus.session import answer, application_error, caller, refusal
 from taskbus.core.intake import prepare
 from taskbus.core.promote import Keeper
+from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.turns import Turns
 from taskbus.handler import Handler, build
@@ -33,7 +34,9 @@ from taskbus.model.job import Job
 from taskbus.model.json import check_field
 from taskbus.model.leash import Leash
 from taskbus.model.task import TaskInput
+from taskbus.model.trace import trace_in, with_trace
 from taskbus.port.clock import Clock
+from taskbus.port.spans import CALL, Span, Spans
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ class Foreground:
         calls: Calls,
         clock: Clock,
         threads: int,
+        spans: Spans = NO_SPANS,
     ) -> None:
         """``threads``: how many calls run at once, the next ones wait."""
         self._reactor = reactor
@@ -61,6 +65,7 @@ class Foreground:
         self._keeper = keeper
         self._calls = calls
         self._clock = clock
+        self._spans = spans
         # What runs in this process: background entries run in workers only.
         self._handlers: dict[str, Handler] = {
             one.pattern: build(one.handler, one.timeout)
@@ -95,9 +100,12 @@ class Foreground:
             raise application_error(wrong) from wrong
         call = _Call(self._reactor, uri, details.progress)
         who = caller(details)
+        span = self._spans.begin(CALL, uri, trace_in(who))
+        who = with_trace(who, span.trace)
         task = TaskInput(uri, args, kwargs, who, call.progress, call.warn, call.leash)
         began = self._clock()
         ended = self._in_time(entry, task)
+        ended.addBoth(_seen, span)
         try:
             if entry.promote_after is not None:
                 yield _either(self._reactor, ended, entry.promote_after)
@@ -273,6 +281,15 @@ def _no_room(entry: Entry) -> TargetBusy:
         value=waiting,
         remedy="call again later, or let the API map say more connections or more waiting",
     )
+
+
+def _seen(result: Outcome | Failure, span: Span) -> Outcome | Failure:
+    """The span ends with the call, though its caller may have gone."""
+    if isinstance(result, Failure):
+        span.end(failure_text(result.value or TaskFailure("the call was given up")))
+    else:
+        span.end(None if result.ok else result.body)
+    return result
 
 
 def _either(reactor: Any, ended: "Deferred[Any]", seconds: float) -> "Deferred[None]":

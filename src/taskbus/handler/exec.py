@@ -23,6 +23,7 @@ from taskbus.model.errors import (
     TaskTimeout,
 )
 from taskbus.model.task import TaskInput, TaskResult
+from taskbus.model.trace import trace_environment
 
 _CHUNK = 65536
 _TAIL = 2000
@@ -36,7 +37,9 @@ def exec_handler(target: Sequence[str], timeout: float | None) -> Handler:
         try:
             # A timeout of our own needs a process group of our own to kill; without one, the
             # program stays in the group that the worker kills.
-            program = spawn(argv, own_group=timeout is not None)
+            program = spawn(
+                argv, own_group=timeout is not None, variables=trace_environment(task.details)
+            )
         except OSError as error:
             raise HandlerUnreachable(
                 f"cannot start {argv[0]}: {error.strerror}", value=argv[0]

@@ -6,11 +6,12 @@ small number each time, which a shell can name, whatever this process has open.
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from taskbus.handler.guard import Guard
+from taskbus.model.trace import VARIABLES
 
 # Where the program tells its progress; its number is also in the environment.
 TOLD = 3
@@ -51,9 +52,11 @@ class Program(NamedTuple):
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def spawn(argv: Sequence[str], own_group: bool) -> Program:
+def spawn(
+    argv: Sequence[str], own_group: bool, variables: Mapping[str, str] | None = None
+) -> Program:
     """Start it, looked for in PATH; raises OSError. ``own_group``: it leads a process group, which
-    does not outlive us.
+    does not outlive us. ``variables``: for its environment.
     """
     if own_group:
         _guard.prepare()
@@ -69,7 +72,7 @@ def spawn(argv: Sequence[str], own_group: bool) -> Program:
         pid = start(
             argv[0],
             list(argv),
-            {**os.environ, VARIABLE: str(TOLD)},
+            {**_own_environment(), VARIABLE: str(TOLD), **(variables or {})},
             file_actions=[
                 *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()),
                 *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs)),
@@ -84,6 +87,11 @@ def spawn(argv: Sequence[str], own_group: bool) -> Program:
     finally:
         for fd in theirs:
             os.close(fd)
+
+
+def _own_environment() -> dict[str, str]:
+    """Ours, but not the trace of whoever started the bus."""
+    return {name: os.environ[name] for name in os.environ if name not in VARIABLES}
 
 
 def _inherited() -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.json import dump_field
 from taskbus.model.portable import is_portable
+from taskbus.model.trace import PARENT, STATE, Trace, parse_trace
 from taskbus.model.uri import is_loose_uri
 
 # Higher runs earlier.
@@ -206,6 +207,22 @@ def check_context(value: Any) -> dict[str, Any]:
     return value
 
 
+def check_trace(value: Any) -> Trace:
+    """The W3C trace that the job belongs to: a traceparent, or an object of it and tracestate."""
+    said = {PARENT: value} if isinstance(value, str) else value
+    if isinstance(said, dict) and {PARENT} <= said.keys() <= {PARENT, STATE}:
+        texts = said[PARENT], said.get(STATE, "")
+        trace = parse_trace(*texts) if all(isinstance(text, str) for text in texts) else None
+        if trace is not None:
+            return trace
+    raise InvalidArgument(
+        "trace",
+        value,
+        "not a W3C trace context",
+        'send "00-TRACE-PARENT-FLAGS", or {"traceparent": ..., "tracestate": ...}',
+    )
+
+
 def check_idempotency_key(value: Any) -> str:
     """A name for this request: submitted again, it returns the first job."""
     return check_name("idempotency_key", value)
@@ -313,6 +330,7 @@ PER_CALL: dict[str, Callable[[Any], Any]] = {
     "idempotency_window": check_idempotency_window,
     "concurrency_key": check_concurrency_key,
     "rate_key": check_rate_key,
+    "trace": check_trace,
 }
 # Requests for jobs that follow this one, and which of its ends they wait for.
 FOLLOW_UPS = {"on_success": SUCCESS, "on_failure": FAILURE, "on_end": END}

@@ -8,11 +8,14 @@ import os
 import signal
 from typing import Any
 
+from taskbus.core.untraced import NO_SPAN
 from taskbus.handler.perform import Outcome, failure_text, signal_name
 from taskbus.model.errors import TaskFailure, TaskKilled, TaskTimeout
 from taskbus.model.job import Job, Note
 from taskbus.model.json import dump, load
 from taskbus.model.task import MOST_WARNINGS
+from taskbus.model.trace import with_trace
+from taskbus.port.spans import Span
 from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, WARNING, FrameReader
 from taskbus.worker.output import Output
 from taskbus.worker.spares import Child, Spares
@@ -35,11 +38,13 @@ class Attempt:
         now: float,
         keep_every: float,
         before: list[dict[str, Any]] | None = None,
+        span: Span = NO_SPAN,
     ) -> None:
         """Hands the job to the child, with how those ``before`` it have ended; raises OSError when
         that spare had died.
         """
         self.job = job
+        self.span = span
         self.child = child
         self.outcome: Outcome | None = None
         self.open = {child.sock.fileno(), child.stdout, child.stderr}
@@ -59,7 +64,7 @@ class Attempt:
         self._limits = Limits.of(job, child.pid)
         self._look_at = now + LOOK_SECONDS if self._limits else math.inf
         self._overrun: TaskFailure | None = None
-        child.start(_given(job, pattern, before))
+        child.start(_given(job, pattern, before, span))
 
     @property
     def wake(self) -> float:
@@ -220,9 +225,10 @@ def _receive(fd: int) -> bytes | None:
         return b""
 
 
-def _given(job: Job, pattern: str, before: list[dict[str, Any]] | None) -> bytes:
+def _given(job: Job, pattern: str, before: list[dict[str, Any]] | None, span: Span) -> bytes:
     """The job as the child reads it; args and kwargs stay the JSON that they are."""
     details = load(job.details) | {"job": job.id, "attempt": job.attempt}
+    details = with_trace(details, span.trace)
     if before is not None:
         details["after"] = before
     return (

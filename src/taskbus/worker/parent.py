@@ -16,15 +16,18 @@ from typing import Any
 from taskbus.core.admission import Admission
 from taskbus.core.follow import FollowUps
 from taskbus.core.retention import STANDARD_RETENTION, Retention
+from taskbus.core.untraced import NO_SPANS
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import StoreUnavailable, TaskbusError
 from taskbus.model.job import Job, note
+from taskbus.model.trace import trace_of_job
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.limits import Limits
 from taskbus.port.liveness import Liveness
 from taskbus.port.queue import Queue
+from taskbus.port.spans import ATTEMPT, Spans
 from taskbus.port.store import Store
 from taskbus.worker.attempt import Attempt
 from taskbus.worker.channel import wait_readable
@@ -52,6 +55,7 @@ class Worker:
         ttr: float,
         on_ready: Callable[[], None],
         retention: Retention = STANDARD_RETENTION,
+        spans: Spans = NO_SPANS,
     ) -> None:
         """``queues``: a connection for each job that may run at a time; ``load_map`` reads the API
         map anew; ``ttr``: seconds a claim lasts without a sign of life; ``on_ready`` is called
@@ -63,6 +67,7 @@ class Worker:
         self._task_path = task_path
         self._ttr = ttr
         self._on_ready = on_ready
+        self._spans = spans
         self._stopping = False
         self._stale = False
         self._is_cold = False
@@ -187,9 +192,11 @@ class Worker:
         keep_every = self._ledger.keep_every(job)
         try:
             while child := self._spares.take():
+                trace = trace_of_job(job.details)
+                span = self._spans.begin(ATTEMPT, job.uri, trace, job=job.id, attempt=job.attempt)
                 try:
                     slot.attempt = Attempt(
-                        job, pattern, child, self._spares, now, keep_every, slot.before
+                        job, pattern, child, self._spares, now, keep_every, slot.before, span
                     )
                     return
                 except OSError:

@@ -47,6 +47,8 @@ class Slot:
         """Ready for the next job."""
         if self.attempt is not None:
             self.attempt.child.close()
+            outcome = self.attempt.outcome
+            self.attempt.span.end(outcome.body if outcome and not outcome.ok else None)
         self.delivery = self.job = self.before = None
         self.attempt = self.outcome = self.doubt = None
 
