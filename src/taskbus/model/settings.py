@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from taskbus.model.errors import InvalidArgument
+from taskbus.model.incoming import Incoming, check_incoming, check_target, check_verify
 from taskbus.model.located import LocatedToml
 from taskbus.model.options import DEFAULT_QUEUE, check_queue, check_retention
 from taskbus.model.uri import check_uri
@@ -17,7 +18,7 @@ PROGRAMS = ("beanstalkd", "router", "control", "backend", "gateway", "worker")
 _LONGEST_SOCKET_PATH = 107
 WORKER = "worker"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
-_POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Settings:
     worker_ttr: int = 60
     worker_queues: tuple[str, ...] = (DEFAULT_QUEUE,)
     more_pools: tuple[Pool, ...] = ()
+    incoming: tuple[Incoming, ...] = ()
     backend_threads: int = 32
     notify_topic: str = "com.example.queue.notify"
     gateway_body: int = 1_048_576
@@ -157,9 +159,12 @@ def parse_settings(text: str, file: Path) -> Settings:
         if table == "pool":
             chosen["more_pools"] = _pools(toml, toml.table(body, ("pool",)))
             continue
+        if table == "incoming":
+            chosen["incoming"] = _incoming(toml, toml.table(body, ("incoming",)), site)
+            continue
         known = _KEYS.get(table)
         if known is None:
-            tables = ", ".join(sorted({*_KEYS, "pool.NAME"}))
+            tables = ", ".join(sorted({*_KEYS, "pool.NAME", "incoming.NAME"}))
             raise toml.error((table,), f"unknown table [{table}]", f"known: {tables}")
         for key, checked in _checked(toml, (table,), body, known).items():
             name = known[key][0]
@@ -207,7 +212,7 @@ def _pools(toml: LocatedToml, tables: dict[str, Any]) -> tuple[Pool, ...]:
     pools = []
     for name, body in tables.items():
         path = ("pool", name)
-        if name == WORKER or not _POOL.fullmatch(name):
+        if name == WORKER or not _NAME.fullmatch(name):
             raise toml.error(
                 path,
                 f"{name!r} is not a name for a pool",
@@ -215,6 +220,23 @@ def _pools(toml: LocatedToml, tables: dict[str, Any]) -> tuple[Pool, ...]:
             )
         pools.append(Pool(name, **{"queues": (name,)} | _checked(toml, path, body, _OF_POOL)))
     return tuple(pools)
+
+
+def _incoming(toml: LocatedToml, tables: dict[str, Any], site: Path) -> tuple[Incoming, ...]:
+    found = []
+    for name, body in tables.items():
+        path = ("incoming", name)
+        if not _NAME.fullmatch(name):
+            raise toml.error(
+                path, f"{name!r} is not a name for a webhook", "use up to 32 of a-z, 0-9, _ and -"
+            )
+        said = _checked(toml, path, body, _OF_INCOMING)
+        try:
+            one = check_incoming(name, said)
+        except InvalidArgument as error:
+            raise toml.error(path, f"{'.'.join(path)}.{error}", error.about["remedy"]) from None
+        found.append(one._replace(secret_file=site / one.secret_file))
+    return tuple(found)
 
 
 def _anchored(settings: Settings, site: Path) -> Settings:
@@ -271,6 +293,12 @@ def _origins(value: Any) -> tuple[str, ...]:
 
 
 _Known = Mapping[str, tuple[str, Callable[[Any], Any]]]
+_OF_INCOMING: _Known = {
+    "verify": ("verify", check_verify),
+    "secret_file": ("secret_file", _path),
+    "submit": ("submit", check_target),
+    "publish": ("publish", check_target),
+}
 _OF_POOL: _Known = {
     "count": ("count", _whole(1, 1000)),
     "slots": ("slots", _whole(1, 1000)),
