@@ -22,6 +22,7 @@ from taskbus.port.store import Store
 if TYPE_CHECKING:
     from taskbus.bus.program import Service
     from taskbus.core.retention import Retention
+    from taskbus.core.tally import Tally
     from taskbus.port.spans import Spans
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,15 @@ def make_spans(program: str) -> "Spans":
     return spans(program) or NO_SPANS
 
 
+def _tally(settings: Settings, program: str) -> "Tally":
+    """The program's counts, as it has left them."""
+    from taskbus.adapter.tallies import read_tally, tally_saver
+    from taskbus.core.tally import Tally
+
+    told = read_tally(settings.run, program)
+    return Tally(time.time, tally_saver(settings.run, program), told)
+
+
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:
     """Run the coroutine ``work(session)`` as the operator; see ``edge.client.visit``."""
     from taskbus.bus.session import REALM
@@ -182,6 +192,7 @@ def run_worker(settings: Settings, pool: Pool, name: str, most: int | None) -> N
         on_ready=partial(presence.hold, queues=pool.queues),
         retention=_retention(settings),
         spans=make_spans("worker"),
+        tally=_tally(settings, name) if most is None else None,
     )
     worker.serve(most)
 
@@ -230,6 +241,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
         clock=time.time,
         threads=settings.backend_threads,
         spans=spans,
+        tally=_tally(settings, f"backend-{namespace}"),
     )
     backend = Backend(
         api=api,

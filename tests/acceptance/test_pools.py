@@ -93,7 +93,7 @@ def test_a_full_queue_does_not_keep_others_waiting(
     job = operator.call("taskbus.job.submit", ECHO)
     operator.call("taskbus.job.wait", job)
     told = operator.call("taskbus.bus.status")
-    assert told["queues"]["slow"] == {"ready": 2, "reserved": 2, "delayed": 0}
+    assert told["queues"]["slow"] == {"ready": 2, "reserved": 2, "delayed": 0, "buried": 0}
     assert set(told["queues"]) == {"default", "slow", "aside.1", "aside.2"}
     assert told["queue"]["ready"] >= 2
     shown = site.taskbus("status").stdout

@@ -87,6 +87,7 @@ class _Client(greenstalk.Client[str]):
             int(found["current-jobs-ready"]),
             int(found["current-jobs-reserved"]),
             int(found["current-jobs-delayed"]),
+            int(found["current-jobs-buried"]),
         )
 
     def fileno(self) -> int:

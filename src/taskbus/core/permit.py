@@ -44,6 +44,7 @@ PROCEDURES = {
     "taskbus.job.replay_many": MANAGE,
     "taskbus.job.discard_many": MANAGE,
     "taskbus.bus.status": METRICS,
+    "taskbus.bus.ready": METRICS,
 }
 # Procedures of features, by their prefix.
 FEATURES = {"taskbus.hook.": HOOKS}

@@ -126,6 +126,7 @@ class Control:
             **self._remedies.endpoints(),
             **self._access.endpoints(),
             "taskbus.bus.status": self.status,
+            "taskbus.bus.ready": self.ready,
         }
         registrations = yield register_all(
             session, {uri: self.calls.watch(_endpoint(call)) for uri, call in endpoints.items()}
@@ -243,6 +244,18 @@ class Control:
             return told
 
         return deferToThread(read)
+
+    def ready(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """``ready()`` -> ``{"store": bool, "queue": bool}``: whether each can be used now."""
+        named((), args, kwargs)
+
+        def look() -> dict[str, bool]:
+            return {
+                "store": _answers(self._store.next_due),
+                "queue": _answers(self._queue.stats),
+            }
+
+        return deferToThread(look)
 
     def relay(self, after: int, entries: Sequence[Entry]) -> None:
         """New entries of the journal, all since the position ``after``: for the relay's thread,
@@ -413,6 +426,14 @@ def _endpoint(call: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return endpoint
+
+
+def _answers(look: Callable[[], Any]) -> bool:
+    try:
+        look()
+    except TaskbusError:
+        return False
+    return True
 
 
 def _summary(job: Job) -> dict[str, Any]:

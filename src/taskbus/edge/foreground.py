@@ -16,6 +16,7 @@ from taskbus.bus.calls import Calls
 from taskbus.bus.session import answer, application_error, caller, refusal
 from taskbus.core.intake import prepare
 from taskbus.core.promote import Keeper
+from taskbus.core.tally import Tally
 from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.turns import Turns
@@ -57,6 +58,7 @@ class Foreground:
         clock: Clock,
         threads: int,
         spans: Spans = NO_SPANS,
+        tally: Tally | None = None,
     ) -> None:
         """``threads``: how many calls run at once, the next ones wait."""
         self._reactor = reactor
@@ -66,6 +68,7 @@ class Foreground:
         self._calls = calls
         self._clock = clock
         self._spans = spans
+        self._tally = tally or Tally(clock)
         # What runs in this process: background entries run in workers only.
         self._handlers: dict[str, Handler] = {
             one.pattern: build(one.handler, one.timeout)
@@ -81,6 +84,7 @@ class Foreground:
 
     def close(self) -> bool:
         """False where a thread is left: Python code cannot be stopped."""
+        self._tally.save()
         if self._pool.working:
             return False
         self._pool.stop()
@@ -105,7 +109,7 @@ class Foreground:
         task = TaskInput(uri, args, kwargs, who, call.progress, call.warn, call.leash)
         began = self._clock()
         ended = self._in_time(entry, task)
-        ended.addBoth(_seen, span)
+        ended.addBoth(self._seen, span, entry.pattern, began)
         try:
             if entry.promote_after is not None:
                 yield _either(self._reactor, ended, entry.promote_after)
@@ -152,6 +156,22 @@ class Foreground:
         timer = self._reactor.callLater(entry.timeout + 0.2, give_up)
         turn.addCallbacks(begin, lambda _: None)
         return done
+
+    def _seen(
+        self, result: Outcome | Failure, span: Span, pattern: str, began: float
+    ) -> Outcome | Failure:
+        """The call has ended; its caller may have gone before."""
+        if isinstance(result, Failure):
+            gone = result.value or TaskFailure("the call was given up")
+            failure: str | None = failure_text(gone)
+        else:
+            failure = None if result.ok else result.body
+        span.end(failure)
+        is_first = self._tally.wake == math.inf
+        self._tally.call(pattern, "failed" if failure else "succeeded", self._clock() - began)
+        if is_first and self._tally.wake < math.inf:
+            self._reactor.callLater(self._tally.wake - self._clock(), self._tally.save)
+        return result
 
     def _promote(
         self,
@@ -281,15 +301,6 @@ def _no_room(entry: Entry) -> TargetBusy:
         value=waiting,
         remedy="call again later, or let the API map say more connections or more waiting",
     )
-
-
-def _seen(result: Outcome | Failure, span: Span) -> Outcome | Failure:
-    """The span ends with the call, though its caller may have gone."""
-    if isinstance(result, Failure):
-        span.end(failure_text(result.value or TaskFailure("the call was given up")))
-    else:
-        span.end(None if result.ok else result.body)
-    return result
 
 
 def _either(reactor: Any, ended: "Deferred[Any]", seconds: float) -> "Deferred[None]":

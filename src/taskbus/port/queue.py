@@ -14,11 +14,14 @@ class Delivery(NamedTuple):
 
 
 class QueueStats(NamedTuple):
-    """How many entries wait, are reserved, and wait for their delay."""
+    """How many entries wait, are reserved, wait for their delay, and were buried by somebody: not
+    by the bus.
+    """
 
     ready: int
     reserved: int
     delayed: int
+    buried: int = 0
 
 
 class Queue(Protocol):

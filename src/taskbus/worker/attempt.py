@@ -44,6 +44,7 @@ class Attempt:
         that spare had died.
         """
         self.job = job
+        self.pattern = pattern
         self.span = span
         self.child = child
         self.outcome: Outcome | None = None

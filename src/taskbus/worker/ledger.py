@@ -15,6 +15,7 @@ from taskbus.core.follow import FollowUps, has_ended
 from taskbus.core.lease import Busy, Nothing, claim, lease_seconds
 from taskbus.core.retention import Retention
 from taskbus.core.settle import conclude
+from taskbus.core.tally import Tally
 from taskbus.model.errors import StoreUnavailable
 from taskbus.model.job import Change, Job, State
 from taskbus.port.bell import Bell
@@ -45,6 +46,7 @@ class Ledger:
         clock: Clock,
         ttr: float,
         retention: Retention,
+        tally: Tally,
     ) -> None:
         """``ttr``: seconds that a claim lasts where its job does not say otherwise."""
         self._slots = slots
@@ -56,6 +58,7 @@ class Ledger:
         self._clock = clock
         self._ttr = ttr
         self._retention = retention
+        self._tally = tally
         self.claimed = 0
         self.look_at = 0.0
 
@@ -123,10 +126,17 @@ class Ledger:
             slot.job = job
             self.claimed += 1
             return
+        if slot.attempt is not None and slot.job is not None:
+            self._count(slot.job, slot.attempt.pattern, job.state)
         slot.done = slot.delivery
         slot.clear()
         if has_ended(job):
             self._follow(slot, job)
+
+    def _count(self, job: Job, pattern: str, outcome: str) -> None:
+        """The job as it was while it ran."""
+        began = job.started or job.due
+        self._tally.attempt(pattern, outcome, began - job.due, self._clock() - began)
 
     def resolve(self, slot: Slot, doubt: Job) -> None:
         """A step was refused, or the store did not say what became of it: look."""

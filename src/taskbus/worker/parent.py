@@ -16,6 +16,7 @@ from typing import Any
 from taskbus.core.admission import Admission
 from taskbus.core.follow import FollowUps
 from taskbus.core.retention import STANDARD_RETENTION, Retention
+from taskbus.core.tally import Tally
 from taskbus.core.untraced import NO_SPANS
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.apimap import ApiMap
@@ -56,6 +57,7 @@ class Worker:
         on_ready: Callable[[], None],
         retention: Retention = STANDARD_RETENTION,
         spans: Spans = NO_SPANS,
+        tally: Tally | None = None,
     ) -> None:
         """``queues``: a connection for each job that may run at a time; ``load_map`` reads the API
         map anew; ``ttr``: seconds a claim lasts without a sign of life; ``on_ready`` is called
@@ -68,6 +70,7 @@ class Worker:
         self._ttr = ttr
         self._on_ready = on_ready
         self._spans = spans
+        self._tally = tally or Tally(clock)
         self._stopping = False
         self._stale = False
         self._is_cold = False
@@ -79,7 +82,16 @@ class Worker:
         self._api, self._spares = self._warm()
         admission = Admission(store, limits, clock, lambda: self._api, liveness.identity())
         self._ledger = Ledger(
-            self._slots, store, admission, follow_ups, liveness, bell, clock, ttr, retention
+            self._slots,
+            store,
+            admission,
+            follow_ups,
+            liveness,
+            bell,
+            clock,
+            ttr,
+            retention,
+            self._tally,
         )
         self._old: list[Spares] = []
         # What is loaded now stays for good: no collection need look at it again.
@@ -94,6 +106,7 @@ class Worker:
         for slot in self._slots:
             self._leave(slot, self._clock())
         self._spares.close()
+        self._tally.save()
 
     def step(self) -> None:
         """Once round the loop."""
@@ -102,6 +115,7 @@ class Worker:
         self._ask()
         self._turn(self._wait())
         self._retire()
+        self._tally.tend()
 
     def _is_over(self) -> bool:
         return self._stopping or self._ledger.claimed == self._most
@@ -143,6 +157,7 @@ class Worker:
         for spares in (*(() if self._is_cold else (self._spares,)), *self._old):
             readers[spares.fileno()] = partial(self._hear, spares)
         wake = min(now + self._ttr, self._reload_at) if self._stale else now + self._ttr
+        wake = min(wake, self._tally.wake)
         for slot in self._slots:
             if slot.asked:
                 readers[slot.queue.fileno()] = partial(self._take, slot)
