@@ -247,7 +247,6 @@ def _logs(settings: Settings, options: argparse.Namespace) -> int:
         while not at["ended"]:
             at = await session.call("taskbus.job.follow", options.id, after=at["seq"], options=told)
 
-
     visit(settings, follow if options.follow else history)
     return 0
 
