@@ -23,7 +23,12 @@ from tests.support.site import eventually
 TIMEOUT = 100.0
 URI = "com.t.stock"
 WHO = SimpleNamespace(
-    progress=None, caller=1, caller_authid="ann", caller_authrole="user", procedure=None
+    progress=None,
+    caller=1,
+    caller_authid="ann",
+    caller_authrole="user",
+    procedure=None,
+    transaction_hash=None,
 )
 
 
