@@ -7,9 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from taskbus.model.access import digest_of, new_token, split_token
-from tests.support.router import Session
-
 PATIENCE = 30.0
 
 
@@ -69,17 +66,6 @@ class Client:
 def as_principal(name: str, ticket: str) -> str:
     """The credential of one of the router's own principals."""
     return "Basic " + base64.b64encode(f"{name}:{ticket}".encode()).decode()
-
-
-def make_key(operator: Session, *scopes: str, **about: Any) -> str:
-    """A new access key."""
-    id_, token = new_token()
-    [_, secret] = split_token(token) or ("", "")
-    about = {"name": "a test", **about}
-    operator.call(
-        "taskbus.access.create", id=id_, digest=digest_of(secret), scopes=[*scopes], **about
-    )
-    return token
 
 
 def _plain(headers: Mapping[str, str], body: bytes) -> bytes:

@@ -34,6 +34,7 @@ from taskbus.gateway.problem import HttpError
 from taskbus.gateway.route import Request
 from taskbus.model.access import split_token
 from taskbus.model.errors import InvalidArgument, TaskbusError, Unauthenticated
+from taskbus.model.uri import is_loose_uri
 
 log = logging.getLogger(__name__)
 
@@ -311,6 +312,8 @@ class IdentityBus:
         self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> "Deferred[CallResult]":
         """See Bus."""
+        if not is_loose_uri(uri):
+            raise InvalidArgument("uri", uri, "not a URI", "send com.example.some.uri")
         for name in _TAKEN & kwargs.keys():
             raise InvalidArgument(
                 f"kwargs.{name}", kwargs[name], "a keyword that Autobahn keeps", "choose another"

@@ -88,6 +88,9 @@ async def submit(request: Request, bus: Bus) -> Answer:
     if "jobs" in asked:
         return await _submit_many(request.fields("jobs")["jobs"], key, seconds, bus)
     asked = request.fields(*_FIELDS)
+    if not isinstance(asked.get("uri"), str):
+        # Of a key, control would say that it has no scope for it.
+        raise InvalidArgument("uri", asked.get("uri"), "not a URI", "send a URI of the API map")
     if key is not None:
         asked = _keyed(asked, key)
     job: Any = await bus.call("taskbus.job.submit", **asked)
