@@ -4,7 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskbus.model.job import State
-from taskbus.model.options import FOLLOW_UPS, HIGHEST_PRIORITY, PRIORITIES
+from taskbus.model.options import (
+    FOLLOW_UPS,
+    HIGHEST_PRIORITY,
+    LARGEST_MEMORY,
+    LONGEST_DELAY,
+    LONGEST_NAME,
+    LONGEST_RETENTION,
+    LONGEST_TIMEOUT,
+    LONGEST_WINDOW,
+    MOST_ERRORS,
+    MOST_RETRIES,
+    MOST_TAGS,
+    PRIORITIES,
+)
 
 JSON = "application/json"
 Schema = Mapping[str, Any]
@@ -33,10 +46,10 @@ def an_object(required: str = "", /, **properties: Schema) -> Schema:
     }
 
 
-def parameter(name: str, where: str, text: str, schema: Schema = TEXT) -> Schema:
+def parameter(name: str, where: str, what: str, schema: Schema = TEXT) -> Schema:
     """``where``: query, header or path."""
     needed = {"required": True} if where == "path" else {}
-    return {"name": name, "in": where, "description": text, "schema": schema, **needed}
+    return {"name": name, "in": where, "description": what, "schema": schema, **needed}
 
 
 def body(schema: Schema, required: bool = True) -> Schema:
@@ -44,15 +57,15 @@ def body(schema: Schema, required: bool = True) -> Schema:
     return {"required": required, "content": {JSON: {"schema": schema}}}
 
 
-def answer(text: str, schema: Schema | None = None, **headers: str) -> Schema:
+def answer(what: str, schema: Schema | None = None, **headers: str) -> Schema:
     """What comes back. A header's ``_`` is a dash."""
-    told: dict[str, Any] = {"description": text}
+    told: dict[str, Any] = {"description": what}
     if schema is not None:
         told["content"] = {JSON: {"schema": schema}}
     if headers:
         told["headers"] = {
-            name.replace("_", "-"): {"description": what, "schema": TEXT}
-            for name, what in headers.items()
+            name.replace("_", "-"): {"description": of, "schema": TEXT}
+            for name, of in headers.items()
         }
     return told
 
@@ -66,9 +79,26 @@ def operation(summary: str, *parameters: Schema, answers: Mapping[int, Any], **m
     return {"summary": summary, "parameters": [*parameters], "responses": responses, **more}
 
 
-def _problem(text: str) -> Schema:
+def number(least: float, most: float, what: str = "") -> Schema:
+    """A number within bounds."""
+    told = {"description": what} if what else {}
+    return {"type": "number", "minimum": least, "maximum": most, **told}
+
+
+def whole(least: int, most: int, what: str = "") -> Schema:
+    """A whole number within bounds."""
+    return {**number(least, most, what), "type": "integer"}
+
+
+def text(what: str = "") -> Schema:
+    """A short text."""
+    told = {"description": what} if what else {}
+    return {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME, **told}
+
+
+def _problem(what: str) -> Schema:
     return {
-        "description": text,
+        "description": what,
         "content": {"application/problem+json": {"schema": ref("Problem")}},
     }
 
@@ -97,34 +127,38 @@ _REQUEST: dict[str, Schema] = {
         ],
         "description": "higher runs earlier",
     },
-    "delay": {"type": "number", "minimum": 0, "description": "not before so many seconds"},
+    "delay": number(0, LONGEST_DELAY, "not before so many seconds"),
     "run_at": {
-        "type": ["string", "number"],
+        "oneOf": [{"type": "string"}, number(0, 2**35 - 1)],
         "description": "not before this time: ISO 8601 with its offset, or seconds since the epoch",
     },
-    "timeout": {"type": "number", "description": "seconds that one attempt may take"},
-    "retries": {"type": "integer", "minimum": 0, "maximum": 100},
-    "backoff": {
-        "type": "object",
-        "properties": dict.fromkeys(("first", "factor", "longest", "jitter"), NUMBER),
-        "additionalProperties": False,
+    "timeout": number(0.01, LONGEST_TIMEOUT, "seconds that one attempt may take"),
+    "retries": whole(0, MOST_RETRIES),
+    "backoff": an_object(
+        first=number(0, LONGEST_DELAY),
+        factor=number(1, 1000),
+        longest=number(0, LONGEST_DELAY),
+        jitter=number(0, 1),
+    ),
+    "retry_on": {
+        "type": "array",
+        "items": TEXT,
+        "minItems": 1,
+        "maxItems": MOST_ERRORS,
+        "description": "only errors with these URIs",
     },
-    "retry_on": {"type": "array", "items": TEXT, "description": "only errors with these URIs"},
-    "ttr": {"type": "number"},
-    "memory": {"type": "integer", "description": "MiB"},
-    "cpu": {"type": "number", "description": "seconds of CPU time of one attempt"},
-    "queue": TEXT,
-    "retention": {"type": "number", "description": "seconds for which it is kept after its end"},
-    "unique": {"type": ["boolean", "string"]},
-    "tags": {"type": "array", "items": TEXT},
+    "ttr": number(3, 86400),
+    "memory": whole(1, LARGEST_MEMORY, "MiB"),
+    "cpu": number(0.01, LONGEST_TIMEOUT, "seconds of CPU time of one attempt"),
+    "queue": text("whose workers run it"),
+    "retention": number(0, LONGEST_RETENTION, "seconds for which it is kept after its end"),
+    "unique": {"oneOf": [{"type": "boolean"}, text()]},
+    "tags": {"type": "array", "items": text(), "maxItems": MOST_TAGS},
     "context": _KWARGS,
-    "idempotency_key": {
-        "type": "string",
-        "description": "submitted again by the same caller, it is the first job",
-    },
-    "idempotency_window": {"type": "number"},
-    "concurrency_key": TEXT,
-    "rate_key": TEXT,
+    "idempotency_key": text("submitted again by the same caller, it is the first job"),
+    "idempotency_window": number(1, LONGEST_WINDOW),
+    "concurrency_key": text(),
+    "rate_key": text(),
     **{
         name: {
             "description": "a request, or a list of them, for jobs that follow this one",
@@ -160,7 +194,7 @@ SCHEMAS: dict[str, Schema] = {
     },
     "Batch": an_object(
         "jobs",
-        jobs={"type": "array", "items": ref("Request"), "maxItems": 10_000},
+        jobs={"type": "array", "items": ref("Request"), "description": "up to 10000"},
     ),
     "Arguments": an_object(args=_ARGS, kwargs=_KWARGS),
     "Result": an_object("args kwargs", args=_ARGS, kwargs=_KWARGS),

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from autobahn.wamp.exception import ApplicationError
 
 from taskbus.gateway.describe import (
+    ID,
     IF_MATCH,
     IF_NONE_MATCH,
     JOB,
@@ -18,6 +19,7 @@ from taskbus.gateway.describe import (
     operation,
     parameter,
     ref,
+    whole,
 )
 from taskbus.gateway.problem import problem, problem_headers
 from taskbus.gateway.route import Answer, Bus, Request, Route
@@ -289,7 +291,7 @@ def _link(request: Request, query: Mapping[str, Any]) -> dict[str, str]:
     return {"Link": f'<{target}>; rel="next"'}
 
 
-_MOST = {"type": "integer", "minimum": 1, "maximum": _MOST_LISTED}
+_MOST = whole(1, _MOST_LISTED)
 _KEY = parameter(
     "Idempotency-Key",
     "header",
@@ -329,7 +331,7 @@ _LIST = operation(
     parameter("uri", "query", "of this URI, or below it: com.example.shop.*"),
     parameter("tag", "query", "with this tag"),
     parameter("limit", "query", f"jobs of a page, {_PAGE} where nothing is said", _MOST),
-    parameter("cursor", "query", "the next of the page before"),
+    parameter("cursor", "query", "the next of the page before", ID),
     answers={200: answer("a page", ref("Jobs"), Link="the next page"), **_ERRORS},
 )
 _GET = operation(
@@ -362,7 +364,7 @@ _RESULT = operation(
 _EVENTS = operation(
     "the job's journal: its states, progress and output",
     JOB,
-    parameter("after", "query", "events with a greater seq", {"type": "integer", "minimum": 0}),
+    parameter("after", "query", "events with a greater seq", whole(0, 2**31)),
     parameter("limit", "query", "events of a page", _MOST),
     answers={200: answer("a page", ref("Events"), Link="the next page"), **_ERRORS, **_NO_JOB},
 )

@@ -1,0 +1,77 @@
+"""The OpenAPI document and the running site agree."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.access_keys import new_key
+from tests.support.processes import REPOSITORY
+from tests.support.quick import quick_folder
+from tests.support.site import Site, running_site
+from tests.support.web import Client
+
+pytestmark = pytest.mark.acceptance
+
+METHODS = ("get", "put", "post", "delete", "patch")
+EXAMPLES = 5
+# A stream has no end.
+ENDLESS = "/stream|/follow"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with quick_folder() as folder, running_site(folder) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def operations(site: Site) -> dict[tuple[str, str], Any]:
+    document = json.loads(Client(site)("GET", "/v1/openapi.json").body)
+    return {
+        (method, path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def test_every_route_is_in_the_document(site: Site, operations: dict[Any, Any]) -> None:
+    [gateway] = [one for one in site.status()["programs"] if one["name"] == "gateway"]
+    assert gateway["note"] == f"{len(operations)} routes"
+
+
+def test_what_is_in_the_document_is_there_and_wants_a_credential(
+    site: Site, operations: dict[Any, Any]
+) -> None:
+    stranger = Client(site)
+    for (method, path), operation in operations.items():
+        target = "/".join("x" if one.startswith("{") else one for one in path.split("/"))
+        answer = stranger(method.upper(), target)
+        if operation["security"]:
+            assert answer.status == 401, (method, path)
+        else:
+            known = ("taskbus.error.no_such_path", "taskbus.error.no_such_method")
+            assert not any(one in answer.body.decode() for one in known), (method, path)
+        for other in set(METHODS) - {one for one, of in operations if of == path}:
+            assert stranger(other.upper(), target).status == 405
+
+
+def test_whatever_the_document_allows_is_answered_as_it_says(site: Site) -> None:
+    token = new_key(site, "*").token
+    done = subprocess.run(
+        [
+            REPOSITORY / ".venv/bin/schemathesis", "run",
+            f"http://127.0.0.1:{site.port}/v1/openapi.json",
+            "--header", f"Authorization: Bearer {token}",
+            "--exclude-path-regex", ENDLESS,
+            "--phases", "fuzzing", "--max-examples", str(EXAMPLES), "--seed", "1",
+            "--generation-database", "none", "--suppress-health-check", "all",
+            # A schema does not say which URIs there are, nor which delay goes with which time.
+            "--exclude-checks", "positive_data_acceptance",
+            "--continue-on-failure", "--request-timeout", "30", "--no-color",
+        ],
+        cwd=site.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
