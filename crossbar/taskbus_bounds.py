@@ -15,7 +15,7 @@ from twisted.web.http import HTTPChannel, Request
 # The bridge at /call refuses larger ones in its own words.
 _limit = 1_048_576
 # So long who sends too much may go on before it is cut off: until then it can read why.
-_PARTING_SECONDS = 5.0
+_PARTING_SECONDS = 2.0
 _ERRORS = {
     400: "taskbus.error.invalid_argument",
     413: "taskbus.error.too_large",

@@ -391,6 +391,16 @@ def test_only_named_web_pages_may_use_it(ask: Client) -> None:
     assert "access-control-allow-credentials" not in allowed.headers
 
 
+def test_a_request_s_trace_is_its_job_s(ask: Client) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    request = {"uri": LATER, "args": [1]}
+    told = ask("POST", "/v1/jobs?wait=60", request, traceparent=trace, tracestate="x=y").json()
+    assert told["details"]["trace"]["traceparent"].startswith(f"00-{'a' * 32}-")
+    assert told["details"]["trace"]["tracestate"] == "x=y"
+    called = ask("POST", f"/v1/call/{ECHO}", {}, traceparent=trace).json()
+    assert called["kwargs"]["details"]["trace"]["traceparent"].startswith(f"00-{'a' * 32}-")
+
+
 def test_a_head_has_no_body(ask: Client) -> None:
     answer = ask("HEAD", "/v1/jobs")
     assert (answer.status, answer.body) == (200, b"")

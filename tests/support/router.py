@@ -1,5 +1,6 @@
 """A real router for tests, and sessions on it that a test can use without knowing Twisted."""
 
+import json
 import os
 import queue
 import socket
@@ -76,19 +77,26 @@ class Router:
 
 
 @contextmanager
-def running_router(folder: Path, namespaces: Sequence[str] = NAMESPACES) -> Iterator[Router]:
-    """A node with its files in ``folder`` (whose path is short: it holds a socket)."""
-    router = start_router(folder, namespaces)
+def running_router(
+    folder: Path, namespaces: Sequence[str] = NAMESPACES, client_timeout: int = 60
+) -> Iterator[Router]:
+    """A node with its files in ``folder`` (whose path is short: it holds a socket).
+
+    ``client_timeout``: seconds that one HTTP request may take to arrive.
+    """
+    router = start_router(folder, namespaces, client_timeout)
     try:
         yield router
     finally:
         router.stop()
 
 
-def start_router(folder: Path, namespaces: Sequence[str] = NAMESPACES) -> Router:
+def start_router(
+    folder: Path, namespaces: Sequence[str] = NAMESPACES, client_timeout: int = 60
+) -> Router:
     """Start a node on a free port; returns when it has booted completely."""
     port = _free_port()
-    write_config(folder, port, namespaces)
+    write_config(folder, port, namespaces, client_timeout)
     crossbar = REPOSITORY / ".venv-router/bin/crossbar"
     process = subprocess.Popen(
         [REPOSITORY / "crossbar/start", folder, folder / "router.sock"],
@@ -107,7 +115,9 @@ def start_router(folder: Path, namespaces: Sequence[str] = NAMESPACES) -> Router
     return router
 
 
-def write_config(folder: Path, port: int, namespaces: Sequence[str] = NAMESPACES) -> None:
+def write_config(
+    folder: Path, port: int, namespaces: Sequence[str] = NAMESPACES, client_timeout: int = 60
+) -> None:
     """Render the node's config.json. A principal's ticket is ``<principal>'s ticket``."""
     values: dict[str, str | int] = {
         "http_host": "127.0.0.1",
@@ -124,7 +134,9 @@ def write_config(folder: Path, port: int, namespaces: Sequence[str] = NAMESPACES
     for principal in ("control", "backend", "gateway", "operator", "browser"):
         values[f"ticket_{principal}"] = ticket_of(principal)
     template = (REPOSITORY / "crossbar/config.json").read_text()
-    (folder / "config.json").write_text(render_node(template, values, namespaces))
+    node = json.loads(render_node(template, values, namespaces))
+    node["workers"][0]["transports"][0]["options"]["client_timeout"] = client_timeout
+    (folder / "config.json").write_text(json.dumps(node))
 
 
 def ticket_of(principal: str) -> str:

@@ -34,6 +34,7 @@ from taskbus.gateway.problem import HttpError
 from taskbus.gateway.route import Request
 from taskbus.model.access import split_token
 from taskbus.model.errors import InvalidArgument, TaskbusError, Unauthenticated
+from taskbus.model.trace import Trace
 from taskbus.model.uri import is_loose_uri
 
 log = logging.getLogger(__name__)
@@ -281,7 +282,11 @@ def _refusal(error: BaseException | None) -> Exception:
 class IdentityBus:
     """``Bus`` for one request."""
 
-    def __init__(self, sessions: Sessions, who: Credential | None) -> None:
+    def __init__(
+        self, sessions: Sessions, who: Credential | None, trace: Trace | None = None
+    ) -> None:
+        """``trace``: what the request belongs to; so do the calls."""
+        self._trace = {} if trace is None else {"transaction_hash": trace.text}
         self._sessions = sessions
         self._who = who
         self._kept: _Kept | None = None
@@ -306,6 +311,7 @@ class IdentityBus:
 
     def call(self, uri: str, /, *args: Any, **kwargs: Any) -> "Deferred[Any]":
         """See Bus."""
+        kwargs.setdefault("options", CallOptions(**self._trace))
         return self.session().addCallback(lambda one: one.call(uri, *args, **kwargs))
 
     def call_whole(
@@ -318,7 +324,7 @@ class IdentityBus:
             raise InvalidArgument(
                 f"kwargs.{name}", kwargs[name], "a keyword that Autobahn keeps", "choose another"
             )
-        options = CallOptions(details=True)
+        options = CallOptions(details=True, **self._trace)
 
         def whole(result: CallResult) -> CallResult:
             result.kwresults = result.kwresults or {}

@@ -42,6 +42,7 @@ from taskbus.gateway.route import (
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.identity import new_job_id
 from taskbus.model.settings import Settings
+from taskbus.model.trace import parse_trace
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,9 @@ class Gateway:
 
     def bus_of(self, request: Request) -> IdentityBus:
         """The bus as who sends this."""
-        return IdentityBus(self._sessions, credential(request))
+        headers = request.headers
+        trace = parse_trace(headers.get("traceparent"), headers.get("tracestate"))
+        return IdentityBus(self._sessions, credential(request), trace)
 
     def _options(self, request: Request, routes: Sequence[Route]) -> Answer:
         allowed = allowed_methods(routes)
