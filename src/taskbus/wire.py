@@ -324,6 +324,9 @@ def run_gateway(settings: Settings) -> None:
     from twisted.internet import reactor as installed
 
     from taskbus.adapter.process import Presence
+    from taskbus.adapter.signing import SigningKeys
+    from taskbus.core.signed import SignedRequests
+    from taskbus.core.throttle import Throttles
     from taskbus.gateway.identity import Sessions
     from taskbus.gateway.openapi import documented
     from taskbus.gateway.own import Own
@@ -342,8 +345,9 @@ def run_gateway(settings: Settings) -> None:
         reactor=reactor,
         settings=settings,
         table=Table(documented(routes)),
-        sessions=Sessions(reactor, settings.router_socket),
+        sessions=Sessions(reactor, settings.router_socket, Throttles(time.monotonic)),
         own=own,
+        signed=SignedRequests(SigningKeys(settings.signing).token, time.time),
         on_serving=lambda count: presence.hold(routes=count),
     )
     gateway.listen()

@@ -1,10 +1,12 @@
 """Access keys on a running bus: what their scopes allow, what they do not, and their end."""
 
 import json
+import math
 import os
 import queue
 import signal
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,10 +17,12 @@ import pytest
 from autobahn.wamp.exception import ApplicationError
 
 from taskbus.model.identity import new_job_id
+from taskbus.model.signed_request import Signature, Signed, sign
 from tests.support.access_keys import Key, new_key
 from tests.support.processes import PATIENCE
 from tests.support.router import NOTIFY_TOPIC, Session, Via
 from tests.support.site import Site, eventually, running_site
+from tests.support.web import Client
 
 pytestmark = pytest.mark.acceptance
 
@@ -67,8 +71,8 @@ def shop(site: Site) -> Iterator[Session]:
 ALL = ("call", "submit", "read", "manage", "publish")
 
 
-def make(site: Site, *scopes: str, seconds: float | None = None) -> Key:
-    _made.append(new_key(site, *scopes, seconds=seconds))
+def make(site: Site, *scopes: str, **about: Any) -> Key:
+    _made.append(new_key(site, *scopes, **about))
     return _made[-1]
 
 
@@ -448,6 +452,77 @@ def test_keys_outlast_control_and_can_be_revoked_after_it(site: Site) -> None:
         with site.joined() as operator:
             assert operator.call("taskbus.access.revoke", key.id) == 1
         session.await_end()
+
+
+# --- over HTTP -----------------------------------------------------------------------------------
+
+
+def test_a_key_that_has_used_up_its_rate_is_told_when_there_is_more(site: Site, other: str) -> None:
+    limited, free = (
+        Client(site, f"Bearer {make(site, 'read:*', rate=rate).token}") for rate in ("2/hour", None)
+    )
+    target = f"/v1/jobs/{other}"
+    assert [limited("GET", target).status for _ in range(3)] == [200, 200, 429]
+    answer = limited("GET", target)
+    assert answer.json()["error"] == "taskbus.error.rate_limited"
+    assert answer.json()["value"] == "2/hour"
+    left = answer.json()["about"]["retry_after"]
+    assert 0 < left <= 1800
+    assert int(answer.headers["retry-after"]) == math.ceil(left)
+    assert free("GET", target).status == 200
+
+
+def test_a_signed_request_is_taken_once(site: Site, other: str) -> None:
+    made = json.loads(
+        site.taskbus("key", "create", "x", "--scope", "read:*", "--signing", "--json").stdout
+    )
+    key = Key(site, made["id"], made["key"])
+    _made.append(key)
+    path, query = f"/v1/jobs/{other}", ""
+
+    def signed(time_: float, nonce: str = "n" * 16) -> Client:
+        told = Signature(key.id, int(time_), nonce, "")
+        signature = sign(key.token, told, Signed("GET", path, query, b""))
+        fields = f"key={key.id},time={told.time},nonce={nonce},signature={signature}"
+        return Client(site, f"taskbus-hmac-sha256 {fields}")
+
+    # Its second must not be the one in which the gateway was started.
+    now = time.time() + 2
+    first = signed(now)
+    assert first("GET", path).json()["id"] == other
+    again = first("GET", path)
+    assert again.status == 401
+    assert "used before" in again.json()["detail"]
+    for method, target in (("GET", f"{path}?x=1"), ("DELETE", path), ("GET", f"{path}/")):
+        assert signed(now, "m" * 16)(method, target).status == 401
+    assert signed(now, "m" * 16)("GET", path).status == 200
+    held_back = signed(now - 1, "o" * 16)("GET", path)
+    assert (held_back.status, held_back.json()["error"]) == (401, "taskbus.error.stale_signature")
+    assert site.taskbus("key", "revoke", key.id).returncode == 0
+    assert signed(now, "p" * 16)("GET", path).status == 401
+
+
+def test_a_key_that_does_not_sign_has_no_signature(site: Site, other: str) -> None:
+    key = make(site, "read:*")
+    told = Signature(key.id, int(time.time() + 2), "n" * 16, "")
+    signature = sign(key.token, told, Signed("GET", f"/v1/jobs/{other}", "", b""))
+    fields = f"key={key.id},time={told.time},nonce={told.nonce},signature={signature}"
+    assert Client(site, f"taskbus-hmac-sha256 {fields}")("GET", f"/v1/jobs/{other}").status == 401
+
+
+def test_crons_script_signs_as_the_gateway_reads(site: Site, other: str) -> None:
+    file = site.folder / "cron.key"
+    made = site.taskbus("key", "create", "cron", "--scope", "read:*", "--signing")
+    file.write_text(made.stdout)
+    file.chmod(0o600)
+    _made.append(Key(site, made.stdout.split("_")[1], made.stdout.strip()))
+    done = subprocess.run(
+        ["sh", site.folder / "cron/request.sh", "-u", f"http://127.0.0.1:{site.port}", "-k", file,
+         "GET", f"/v1/jobs/{other}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["id"] == other
 
 
 def test_no_log_has_a_key(site: Site) -> None:

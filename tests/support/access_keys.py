@@ -28,7 +28,7 @@ class Key(NamedTuple):
             yield session
 
 
-def new_key(site: Site, *scopes: str, seconds: float | None = None) -> Key:
+def new_key(site: Site, *scopes: str, seconds: float | None = None, rate: str | None = None) -> Key:
     """A key that is good for so many seconds, or for ever."""
     id_, token = new_token()
     _, secret = split_token(token) or ("", "")
@@ -41,5 +41,6 @@ def new_key(site: Site, *scopes: str, seconds: float | None = None) -> Key:
             digest=digest_of(secret),
             scopes=list(scopes),
             expires=expires,
+            rate=rate,
         )
     return Key(site, id_, token)

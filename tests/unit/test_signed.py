@@ -166,8 +166,3 @@ def test_little_is_remembered(checks: SignedRequests, clock: Clock) -> None:
         clock.now += 1
         checks.check(signed(clock.now), REQUEST)
         assert checks._newest[ID] == (int(clock.now), {"n" * 16})
-    checks.forget()
-    assert ID in checks._newest
-    clock.now += 301
-    checks.forget()
-    assert not checks._newest

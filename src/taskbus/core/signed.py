@@ -24,6 +24,7 @@ class SignedRequests:
         self._token_of = token_of
         self._clock = clock
         self._since = clock()
+        # No larger than the number of keys that sign.
         self._newest: dict[str, tuple[int, set[str]]] = {}
 
     def check(self, told: Signature, request: Signed) -> str:
@@ -42,11 +43,6 @@ class SignedRequests:
             )
         self._note(told)
         return token
-
-    def forget(self) -> None:
-        """Let go of what is too old to matter."""
-        oldest = self._clock() - LONGEST_AGE
-        self._newest = {key: one for key, one in self._newest.items() if one[0] >= oldest}
 
     def _check_age(self, time: int) -> None:
         now = self._clock()

@@ -30,10 +30,13 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.python.failure import Failure
 
 from taskbus.bus.session import REALM
+from taskbus.core.signed import SignedRequests
+from taskbus.core.throttle import Throttles
 from taskbus.gateway.problem import HttpError
 from taskbus.gateway.route import Request
 from taskbus.model.access import split_token
 from taskbus.model.errors import InvalidArgument, TaskbusError, Unauthenticated
+from taskbus.model.signed_request import Signed, parse_signature
 from taskbus.model.trace import Trace
 from taskbus.model.uri import is_loose_uri
 
@@ -68,14 +71,20 @@ class Credential(NamedTuple):
     ticket: str
 
 
-def credential(request: Request) -> Credential | None:
+def credential(request: Request, signed: SignedRequests) -> Credential | None:
     """The credential of a request, None for none; raises Unauthenticated for what is no credential.
 
-    ``Bearer tb_<id>_<secret>`` is an access key; ``Basic`` a principal's name and its ticket.
+    ``Bearer tb_<id>_<secret>`` is an access key; ``Basic`` a principal's name and its ticket. A
+    signature (``taskbus.model.signed_request``) is the proof of a key that is not sent.
     """
     header = request.headers.get("authorization")
     if header is None:
         return None
+    if told := parse_signature(header):
+        path, _, query = request.target.partition("?")
+        return Credential(
+            told.key, signed.check(told, Signed(request.method, path, query, request.body))
+        )
     scheme, _, value = header.partition(" ")
     value = value.strip()
     if scheme.lower() == "bearer" and (found := split_token(value)):
@@ -94,15 +103,17 @@ def credential(request: Request) -> Credential | None:
 class Sessions:
     """One session for each credential."""
 
-    def __init__(self, reactor: Any, router_socket: Path) -> None:
+    def __init__(self, reactor: Any, router_socket: Path, throttles: Throttles) -> None:
+        """``throttles``: how many requests each access key may send."""
+        self._throttles = throttles
         self._reactor = reactor
         self._endpoint = UNIXClientEndpoint(reactor, str(router_socket), timeout=_JOIN_SECONDS)
         # The longest unused first. By digest: what is kept in memory is no proof.
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
 
     def borrow(self, who: Credential) -> "Deferred[_Kept]":
-        """A session of this identity, to be given back; fails with Unauthenticated, Unreachable or
-        Busy.
+        """A session of this identity, to be given back; fails with Unauthenticated, Unreachable,
+        Busy or RateLimited.
         """
         digest = hashlib.sha256(repr(who).encode()).digest()
         kept = self._kept.get(digest)
@@ -114,7 +125,11 @@ class Sessions:
             kept.open(self._endpoint, who)
         self._kept.move_to_end(digest)
         kept.users += 1
-        return kept.ready().addErrback(kept.given_up)
+        return kept.ready().addCallback(self._counted).addErrback(kept.given_up)
+
+    def _counted(self, kept: "_Kept") -> "_Kept":
+        self._throttles.take(kept.authid, kept.rate)
+        return kept
 
     def close(self, authid: str | None = None) -> None:
         """End the sessions of one identity, or all of them: what they call is cancelled."""
@@ -148,6 +163,11 @@ class _Kept:
         self._waiting: list[Deferred[_Kept]] = []
         self._outcome: Failure | None = None
         self._idle: Any = None
+
+    @property
+    def rate(self) -> str | None:
+        """What the bus says of an access key's rate."""
+        return None if self.session is None else self.session.rate
 
     def open(self, endpoint: UNIXClientEndpoint, who: Credential) -> None:
         self.authid = who.authid
@@ -230,6 +250,7 @@ class _Session(ApplicationSession):
     def __init__(self, who: Credential, on_gone: Callable[[], None]) -> None:
         super().__init__(ComponentConfig(REALM))
         self.ready: Deferred[None] = Deferred()
+        self.rate: str | None = None
         self._who = who
         self._on_gone = on_gone
 
@@ -254,7 +275,8 @@ class _Session(ApplicationSession):
     def onChallenge(self, _challenge: Challenge) -> str:
         return self._who.ticket
 
-    def onJoin(self, _details: SessionDetails) -> None:
+    def onJoin(self, details: SessionDetails) -> None:
+        self.rate = (details.authextra or {}).get("rate")
         self.joined()
 
     def onLeave(self, details: CloseDetails) -> None:

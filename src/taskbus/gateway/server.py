@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from taskbus.bus.calls import Calls
+from taskbus.core.signed import SignedRequests
 from taskbus.gateway.identity import IdentityBus, Sessions, credential
 from taskbus.gateway.own import Own
 from taskbus.gateway.problem import (
@@ -69,6 +70,7 @@ class Gateway:
         table: Table,
         sessions: Sessions,
         own: Own,
+        signed: SignedRequests,
         on_serving: Callable[[int], None],
     ) -> None:
         """``on_serving`` is called with the number of routes each time they can be used."""
@@ -78,6 +80,7 @@ class Gateway:
         self._table = table
         self._sessions = sessions
         self._own = own
+        self._signed = signed
         self._on_serving = on_serving
         self._port: Any = None
         self._streams: set[Deferred[None]] = set()
@@ -146,7 +149,7 @@ class Gateway:
         """The bus as who sends this."""
         headers = request.headers
         trace = parse_trace(headers.get("traceparent"), headers.get("tracestate"))
-        return IdentityBus(self._sessions, credential(request), trace)
+        return IdentityBus(self._sessions, credential(request, self._signed), trace)
 
     def _options(self, request: Request, routes: Sequence[Route]) -> Answer:
         allowed = allowed_methods(routes)
