@@ -226,12 +226,31 @@ def test_other_arguments_are_for_those_who_may_submit(
     operator.call("taskbus.job.wait", other)
 
 
-def test_a_wait_tells_nothing_of_a_job_of_others(shop: Session, other: str) -> None:
+@pytest.mark.parametrize("procedure", ["wait", "follow"])
+def test_nothing_is_told_while_a_job_of_others_runs(
+    shop: Session, other: str, procedure: str
+) -> None:
     heard: list[Any] = []
-    waiting = shop.begin("taskbus.job.wait", other, on_progress=heard.append)
+    watching = shop.begin(f"taskbus.job.{procedure}", other, on_progress=heard.append)
     with pytest.raises(ApplicationError, match="no job has the id"):
-        waiting()
+        watching()
     assert heard == []
+
+
+def test_the_journal_has_what_a_key_may_read(shop: Session, operator: Session) -> None:
+    since = shop.call("taskbus.journal.read")["position"]
+    mine, _ = (operator.call("taskbus.job.submit", uri, delay=3600) for uri in (ORDER, SECRET))
+
+    def jobs(session: Session, **asked: Any) -> list[str]:
+        entries = session.call("taskbus.journal.read", after=since, **asked)["entries"]
+        return [one["job"] for one in entries]
+
+    assert len(jobs(operator)) == 2
+    assert jobs(shop) == jobs(shop, uri="com.*") == [mine]
+    assert jobs(shop, uri=SECRET) == []
+    heard: list[Any] = []
+    shop.begin("taskbus.journal.follow", after=since, limit=1, on_progress=heard.append)()
+    assert [one["job"] for page in heard for one in page] == [mine]
 
 
 def test_a_list_has_what_a_key_may_read(site: Site, operator: Session, other: str) -> None:
