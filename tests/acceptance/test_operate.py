@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from taskbus.model.settings import PROGRAMS
 from tests.support.cron import running_cron
 from tests.support.processes import AS_FROM_A_SHELL, PATIENCE, REPOSITORY
 from tests.support.site import Site, alive, descendants, eventually, running_site
@@ -199,8 +200,7 @@ def command(site: Site, *words: str, **streams: Any) -> Iterator["subprocess.Pop
 def test_programs_run_as_the_user_they_were_given() -> None:
     uri = "com.example.test.whoami"
     name, home = "www-data", pwd.getpwnam("www-data").pw_dir
-    programs = ("beanstalkd", "router", "control", "backend", "worker")
-    settings = "[user]\n" + "".join(f'{program} = "{name}"\n' for program in programs)
+    settings = "[user]\n" + "".join(f'{program} = "{name}"\n' for program in PROGRAMS)
     script = 'printf \'{"args":["%s %s"]}\' "$(id -un)" "$HOME"'
     entry = f"[api.\"{uri}\"]\nexec = ['sh', '-c', '''{script}''']\nmode = \"background\"\n"
     # Not below pytest's folder, which only its owner may enter.
@@ -216,6 +216,15 @@ def test_programs_run_as_the_user_they_were_given() -> None:
             assert runner != os.geteuid()
             pids = [one["pid"] for one in site.status()["programs"]]
             assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids} == {runner}
+            # What checks signatures can read the keys.
+            key = folder / "cron.key"
+            made = site.taskbus("key", "create", "cron", "--scope", "read:*", "--signing")
+            key.write_text(made.stdout)
+            key.chmod(0o600)
+            words = ("-u", f"http://127.0.0.1:{site.port}", "-k", key, "GET", f"/v1/jobs/{job}")
+            request = [str(word) for word in (REPOSITORY / "cron/request.sh", *words)]
+            signed = subprocess.run(request, capture_output=True, text=True, check=False)
+            assert signed.returncode == 0, signed.stderr
             open_to_all = [*within, "find", str(site.var), "-mindepth", "1", "-perm", "/006"]
             shut = ["-type", "d", "-o", "-type", "s", "-o", "-path", f"{site.var}/secrets/*"]
             found = subprocess.run([*open_to_all, "(", *shut, ")"], capture_output=True, check=True)
