@@ -115,6 +115,13 @@ def test_a_key_s_scopes_hold(site: Site) -> None:
     refused(key("POST", f"/v1/call/{ADD}", {"args": [1]}), 403, "wamp.error.not_authorized")
 
 
+def test_who_may_not_read_a_job_learns_that_it_was_accepted(site: Site, ask: Client) -> None:
+    key = Client(site, f"Bearer {new_key(site, f'submit:{LATER}').token}")
+    answer = key("POST", "/v1/jobs?wait=1", {"uri": LATER, "args": [1]})
+    assert answer.status == 202
+    assert ended(ask, answer.json()["id"])["result"]["args"] == [11]
+
+
 def test_a_revoked_key_is_refused_although_it_has_a_session(site: Site) -> None:
     key = new_key(site, "*")
     client = Client(site, f"Bearer {key.token}")

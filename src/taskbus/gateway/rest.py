@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, TransportLost
 
 from taskbus.gateway.describe import (
     ID,
@@ -24,7 +24,7 @@ from taskbus.gateway.describe import (
 from taskbus.gateway.problem import problem, problem_headers
 from taskbus.gateway.route import Answer, Bus, Request, Route
 from taskbus.model.apimap import ApiMap
-from taskbus.model.errors import InvalidArgument, JobNotFound, UnknownUri
+from taskbus.model.errors import InvalidArgument, JobNotFound, TaskbusError, UnknownUri
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import FINAL, State
 from taskbus.model.json import check_field
@@ -209,7 +209,11 @@ async def _accepted(bus: Bus, job: str, seconds: int | None, status: int = 202) 
     if seconds is None:
         return Answer(status, {"id": job}, headers)
     headers["Preference-Applied"] = f"wait={seconds}"
-    found = await _ended(bus, job, seconds)
+    try:
+        found = await _ended(bus, job, seconds)
+    except (ApplicationError, TransportLost, TaskbusError):
+        # Accepted it is, whatever keeps us from looking at it, as a key that may not read it.
+        return Answer(202, {"id": job}, headers)
     if found["state"] in _ENDED:
         return Answer(200, found, headers | _tagged(found))
     return Answer(202, {"id": job, "state": found["state"]}, headers)
