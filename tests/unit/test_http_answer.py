@@ -89,6 +89,7 @@ def test_a_problem_may_name_a_wamp_error(members: dict[str, Any]) -> None:
     ("members", "said"),
     [({}, "HTTP 422"), ([], "HTTP 422: \\[\\]"), (b"{", "HTTP 422: {"),
      ({"detail": 3, "title": "Odd"}, "Odd"), ({"error": "not a uri", "title": "Odd"}, "Odd"),
+     ({"error": "odd"}, "HTTP 422"),
      ({"type": "urn:wamp:"}, "HTTP 422"), ({"message": "m", "error_uri": "e"}, "HTTP 422")],
 )  # fmt: skip
 def test_odd_problems(members: Any, said: str) -> None:

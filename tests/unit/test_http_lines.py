@@ -87,6 +87,15 @@ def test_a_connection_that_cannot_be_used_again_is_not(
     assert len(taken) == 1
 
 
+def test_a_service_may_say_that_it_closes_the_connection() -> None:
+    def answer(request: Request) -> None:
+        request.reply(200, b"{}", Connection="close")
+
+    with serving(answer) as (url, requests):
+        calls(handler(url), 2)
+    assert connections(requests) == 2
+
+
 def test_a_connection_with_an_answer_half_read_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

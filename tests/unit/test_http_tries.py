@@ -168,11 +168,12 @@ def test_what_is_ended_is_not_tried_again_and_not_used_again() -> None:
     assert connections(requests) == 2
 
 
-def test_what_is_ended_between_two_tries() -> None:
+def test_what_is_ended_between_two_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "_LONGEST_PAUSE", 1e6)
     asked = threading.Event()
 
     def answer(request: Request) -> None:
-        request.reply(503, Retry_After="5")
+        request.reply(503, Retry_After="100000")
         asked.set()
 
     with serving(answer) as (url, requests):

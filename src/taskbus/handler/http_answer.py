@@ -59,16 +59,17 @@ def _plain(body: bytes, source: str) -> TaskResult:
 
 
 def _failure(heard: Heard, source: str, plain: bool) -> TaskFailure:
-    if not plain:
+    content = heard.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if content == "application/problem+json":
+        if problem := _problem(heard, source):
+            return problem
+    elif not plain:
         try:
             answer(heard.body, source)
         except InvalidResult:
             pass
         except TaskFailure as said:
             return said
-    content = heard.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if content == "application/problem+json" and (problem := _problem(heard, source)):
-        return problem
     words = f"{source} answered HTTP {heard.status}"
     if heard.status in _REDIRECTS:
         words += f", a redirect to {heard.headers.get('Location')}, which is not followed"
