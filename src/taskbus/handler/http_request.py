@@ -5,7 +5,7 @@ keyword argument under its name, a text as it is and anything else as JSON; posi
 one JSON list, ``args``. A ``plain`` target gets keyword arguments alone, as query or as JSON body.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from taskbus.handler.contract import request
@@ -14,12 +14,10 @@ from taskbus.model.errors import InvalidArgument
 from taskbus.model.http_target import BODYLESS, HttpTarget
 from taskbus.model.json import dump
 from taskbus.model.task import TaskInput
+from taskbus.model.trace import trace_headers
 
 _LONGEST_PATH = 8000
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
-# What the trace is called in ``details`` and in the request.
-_TRACE = ("traceparent", "tracestate")
-_LONGEST_TRACE = 512
 
 
 class Asked(NamedTuple):
@@ -107,17 +105,4 @@ def _told(task: TaskInput) -> dict[str, str]:
         told |= {"Taskbus-Job": details["job"], "Taskbus-Attempt": str(details.get("attempt", 1))}
     if key := details.get("idempotency_key"):
         told["Idempotency-Key"] = quote(key, _VISIBLE)
-    return told | _trace(details.get("trace"))
-
-
-def _trace(trace: Any) -> dict[str, str]:
-    """The W3C headers; what is no header is left out."""
-    known = trace if isinstance(trace, dict) else {}
-    return {
-        name: value
-        for name in _TRACE
-        if isinstance(value := known.get(name), str)
-        and 0 < len(value) <= _LONGEST_TRACE
-        and value.isascii()
-        and value.isprintable()
-    }
+    return told | trace_headers(details)
