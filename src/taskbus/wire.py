@@ -327,7 +327,10 @@ def run_gateway(settings: Settings) -> None:
     from taskbus.adapter.signing import SigningKeys
     from taskbus.core.signed import SignedRequests
     from taskbus.core.throttle import Throttles
+    from taskbus.gateway.feed import Feeds
+    from taskbus.gateway.follow import Streams
     from taskbus.gateway.identity import Sessions
+    from taskbus.gateway.logs import Logs
     from taskbus.gateway.openapi import documented
     from taskbus.gateway.own import Own
     from taskbus.gateway.rest import Rest
@@ -337,9 +340,11 @@ def run_gateway(settings: Settings) -> None:
     reactor: Any = installed
     api = read_api_map(settings)
     presence = Presence(settings.run, "gateway")
-    own = Own()
+    own, feeds = Own(), Feeds()
     routes = [
         *Rest(api).routes(),
+        *Streams(reactor, feeds).routes(),
+        *Logs(reactor, feeds).routes(),
     ]
     gateway = Gateway(
         reactor=reactor,

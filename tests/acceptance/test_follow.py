@@ -1,16 +1,16 @@
 """Following on a running bus: every event once and in order, whatever breaks meanwhile."""
 
 import contextlib
+import http.client
 import os
 import queue
 import random
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -20,18 +20,22 @@ from twisted.internet.error import ConnectError
 from taskbus.adapter.doorbell import Doorbell
 from taskbus.model.job import Change, State, move, note
 from taskbus.wire import open_store
+from tests.support.access_keys import new_key
 from tests.support.processes import PATIENCE
+from tests.support.quick import quick_folder
 from tests.support.router import Session
 from tests.support.site import Site, eventually, running_site
+from tests.support.sse import EventStream, Refused
 from tests.support.values import a_job, add
+from tests.support.web import Client
 
 pytestmark = pytest.mark.acceptance
 
 FOLLOW, JOURNAL = "taskbus.job.follow", "taskbus.journal.follow"
-STEPS, EVALUATE = "com.example.test.steps", "com.example.test.evaluate"
+EVALUATE, TALK = "com.example.test.evaluate", "com.example.test.talk"
 ENTRIES = f"""
-[api."{STEPS}"]
-python = "tests.support.tasks:steps"
+[api."{TALK}"]
+python = "tests.support.tasks:talk"
 mode = "background"
 [api."{EVALUATE}"]
 python = "tests.support.tasks:evaluate"
@@ -43,11 +47,13 @@ BROKEN = (ApplicationError, TransportLost, ConnectError, OSError, TimeoutError)
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with (
-        tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as folder,
-        running_site(Path(folder), entries=ENTRIES) as up,
-    ):
+    with quick_folder() as folder, running_site(folder, entries=ENTRIES) as up:
         yield up
+
+
+@pytest.fixture(scope="module")
+def key(site: Site) -> str:
+    return new_key(site, "*").token
 
 
 class Log:
@@ -125,22 +131,54 @@ def followed(site: Site, job: str, after: int, cut: bool) -> list[int]:
                 return seqs
 
 
-def test_ten_thousand_lines_through_cuts_and_a_router_restart(site: Site) -> None:
+def streamed(site: Site, key: str, job: str, after: int, cut: bool) -> list[int]:
+    """The same over HTTP."""
+    seqs: list[int] = []
+    while True:
+        last = seqs[-1] if seqs else after
+        try:
+            with EventStream(site, f"/v1/jobs/{job}/stream", key, last) as events:
+                assert events.headers["content-type"] == "text/event-stream"
+                for event in events:
+                    if event.name == "end":
+                        assert event.data == {"seq": seqs[-1]}
+                        return seqs
+                    if event.name == "problem":
+                        break
+                    assert event.id == str(event.data["seq"])
+                    seqs.append(event.data["seq"])
+                    if cut and random.random() < 0.002:
+                        break
+        except Refused as refused:
+            if refused.status == 204:
+                return seqs
+            if refused.told.get("status", 503) not in (401, 502, 503):
+                raise
+        except (OSError, http.client.HTTPException):
+            pass
+
+
+def test_ten_thousand_lines_through_cuts_and_a_router_restart(site: Site, key: str) -> None:
     log = Log(site)
     with ThreadPoolExecutor(20) as pool:
         begun: list[tuple[int, Future[list[int]]]] = []
 
-        def join(cut: bool) -> None:
-            begun.append((log.seq, pool.submit(followed, site, log.id, log.seq, cut)))
+        def join(nth: int) -> None:
+            at, cut = log.seq, nth % 4 < 2
+            if nth % 2:
+                begun.append((at, pool.submit(followed, site, log.id, at, cut)))
+            else:
+                begun.append((at, pool.submit(streamed, site, key, log.id, at, cut)))
 
         for nth in range(16):
-            join(cut=nth % 2 == 0)
+            join(nth)
             log.write(random.randint(1, 600))
         router = site.pid("router")
         os.kill(router, signal.SIGKILL)
         log.write(10_000 - log.seq)
         site.await_ready()
-        join(cut=False)
+        join(2)
+        join(3)
         last = log.end()
         assert last > 10_000
         for after, following in begun:
@@ -213,3 +251,138 @@ def test_what_is_not_known_is_refused(
         session.begin(procedure, **options, on_progress=list)()
     assert caught.value.error == "taskbus.error.invalid_argument"
     assert caught.value.kwargs["field"] == field
+
+
+def test_a_client_that_hangs_up_is_forgotten_and_those_of_one_key_share(
+    site: Site, key: str
+) -> None:
+    log = Log(site)
+    log.write(3)
+    with site.joined() as session:
+        assert eventually(lambda: followers(session) == 0)
+        target = f"/v1/jobs/{log.id}/stream"
+        with EventStream(site, target, key) as one, EventStream(site, target, key, 2) as other:
+            assert [event.data["seq"] for event in islice(one, 4)] == [
+                1,
+                2,
+                3,
+                4,
+            ]
+            assert [event.id for event in islice(other, 2)] == ["3", "4"]
+            assert eventually(lambda: followers(session) == 1)
+            one.hang_up()
+            log.write(1)
+            assert next(iter(other)).id == "5"
+            assert followers(session) == 1
+        assert eventually(lambda: followers(session) == 0)
+    log.end()
+
+
+def test_a_reader_that_stalls_slows_nobody(site: Site, key: str) -> None:
+    log = Log(site)
+    target = f"/v1/jobs/{log.id}/stream"
+    with EventStream(site, target, key) as stalled, EventStream(site, target, key) as reading:
+        log.write(20_000)
+        last = log.end()
+        assert [event.id for event in reading if event.name == "message"][-1] == str(last)
+        # What it did not take waits for it in the store.
+        assert [int(event.id) for event in stalled if event.name == "message"] == list(
+            range(1, last + 1)
+        )
+    # A browser that comes back is told to stay away.
+    with pytest.raises(Refused) as refused:
+        EventStream(site, target, key, last)
+    assert refused.value.status == 204
+
+
+def test_a_stream_of_all_jobs_that_are_chosen(site: Site, key: str) -> None:
+    with site.joined() as session:
+        query = "uri=com.example.test.*&tag=theirs&kind=succeeded&kind=failed"
+        with EventStream(site, f"/v1/stream?{query}", key) as live:
+            jobs = [
+                session.call("taskbus.job.submit", EVALUATE, ["1"], tags=["theirs"])
+                for _ in range(3)
+            ]
+            events = list(islice(live, 3))
+        assert {event.data["job"] for event in events} == set(jobs)
+        assert [event.id for event in events] == [str(one.data["position"]) for one in events]
+        with EventStream(site, f"/v1/stream?{query}", key, int(events[0].id)) as again:
+            assert list(islice(again, 2)) == events[1:]
+        assert eventually(lambda: followers(session) == 0)
+
+
+def test_a_key_follows_what_it_may_read(site: Site) -> None:
+    log = Log(site)
+    with site.joined() as session:
+        other = new_key(site, "read:com.example.test.*").token
+        with pytest.raises(Refused) as refused:
+            EventStream(site, f"/v1/jobs/{log.id}/stream", other)
+        assert refused.value.told["error"] == "taskbus.error.job_not_found"
+        with EventStream(site, "/v1/stream", other) as live:
+            log.write(1)
+            job = session.call("taskbus.job.submit", EVALUATE, ["1"])
+            assert next(iter(live)).data["job"] == job
+    log.end()
+
+
+@pytest.mark.parametrize(
+    ("target", "last", "field"),
+    [
+        ("/v1/stream?state=running", None, "state"),
+        ("/v1/stream?kind=runing", None, "kind"),
+        ("/v1/stream?after=999999999", None, "after"),
+        ("/v1/stream?after=x", None, "after"),
+        ("/v1/jobs/{job}/stream?kind=output", None, "kind"),
+        ("/v1/jobs/{job}/stream", 99, "after"),
+        ("/v1/jobs/x/stream", None, "job"),
+        ("/v1/jobs/{job}/logs?stream=stdin", None, "stream"),
+        ("/v1/jobs/{job}/logs?follow=yes", None, "follow"),
+    ],
+)
+def test_what_is_not_known_is_refused_over_http(
+    site: Site, key: str, target: str, last: int | None, field: str
+) -> None:
+    with site.joined() as session:
+        job = session.call("taskbus.job.submit", EVALUATE, ["1"])
+    with pytest.raises(Refused) as refused:
+        EventStream(site, target.format(job=job), key, last)
+    assert (refused.value.status, refused.value.told["field"]) == (400, field)
+
+
+def test_output_as_bytes(site: Site, key: str) -> None:
+    ask = Client(site, f"Bearer {key}")
+    # The first is no UTF-8.
+    out, err = b"hello \xff\n", b"and bye\n"
+    with site.joined() as session:
+        job = session.call("taskbus.job.submit", TALK, [out.hex(), err.hex()])
+        session.call("taskbus.job.wait", job)
+    out, err = out + b"printed", err + b"complained"
+    target = f"/v1/jobs/{job}/logs"
+    assert ask("GET", f"{target}?stream=stdout").body == out
+    assert ask("GET", f"{target}?stream=stderr").body == err
+    both = ask("GET", target)
+    assert both.body in (out + err, err + out)
+    assert both.headers["content-type"] == "text/plain; charset=utf-8"
+    assert ask("GET", f"{target}?follow=1").body == both.body
+    assert ask("GET", f"{target}?follow=1&stream=stderr").body == err
+    for sent, status, body, told in (
+        ("bytes=0-3", 206, b"hell", f"bytes 0-3/{len(out)}"),
+        ("bytes=6-", 206, out[6:], f"bytes 6-{len(out) - 1}/{len(out)}"),
+        ("bytes=-2", 206, out[-2:], f"bytes {len(out) - 2}-{len(out) - 1}/{len(out)}"),
+        ("bytes=7-999", 206, out[7:], f"bytes 7-{len(out) - 1}/{len(out)}"),
+        ("bytes=999-", 416, b"", f"bytes */{len(out)}"),
+        ("lines=1-2", 200, out, None),
+    ):
+        answer = ask("GET", f"{target}?stream=stdout", None, Range=sent)
+        assert (answer.status, answer.body) == (status, body)
+        assert answer.headers.get("content-range") == told
+
+
+def test_output_is_followed_until_the_end(site: Site, key: str) -> None:
+    log = Log(site)
+    log.write(10)
+    with EventStream(site, f"/v1/jobs/{log.id}/logs?follow=1", key) as followed:
+        log.write(5000)
+        last = log.end()
+        lines = followed.read().decode().splitlines()
+    assert lines == [f"line {seq}" for seq in range(2, last)]

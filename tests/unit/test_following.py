@@ -7,32 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from taskbus.adapter.memory import MemoryStore
-from taskbus.core.permit import UNLIMITED, Permit
-from taskbus.core.relay import Relay
-from taskbus.edge.following import Following
-from taskbus.edge.outflow import Outflow
+from taskbus.core.permit import Permit
 from taskbus.model.access import parse_scope
 from taskbus.model.errors import InvalidArgument, JobNotFound, Stopped, StoreUnavailable
-from taskbus.model.job import Job, State, move, note
+from taskbus.model.job import State, move
+from tests.support.following import Bus, said
 from tests.support.values import added, applied, failed, running, start, succeeded
-
-
-class Wire:
-    """Twisted's transport, as far as its producer notices."""
-
-    def __init__(self) -> None:
-        self.producer: Any = None
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert streaming
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
 
 
 class Reader:
@@ -62,73 +45,16 @@ class Reader:
         return failure.value
 
 
-class Bus:
-    """A store, its relay, and followers; what is done in threads is done, and what it has found is
-    told, when the test says so.
-    """
-
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-        self.wire, self.outflow = Wire(), Outflow()
-        self.outflow.attach(self.wire)
-        self.permit = UNLIMITED
-        self.following = Following(
-            self.store, self.outflow, lambda: None, lambda _: self.permit, self._in_thread
-        )
-        self.relay = Relay(self.store, self._deliver, lambda: len(self.following) > 0)
-        self.threads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
-        self.found: list[tuple[Deferred[Any], Deferred[Any]]] = []
-        self.reads = 0
-
-    def _in_thread(self, work: Callable[..., Any], *args: Any) -> "Deferred[Any]":
-        done: Deferred[Any] = Deferred()
-        self.threads.append((lambda: work(*args), done))
-        return done
-
-    def _deliver(self, after: int, entries: Any) -> None:
-        self.following.deliver(after, entries, self.following.labels(entries))
-
-    def work(self, nth: int = 0) -> None:
-        """One thread's work, if there is any."""
-        if self.threads:
-            work, done = self.threads.pop(nth % len(self.threads))
-            self.reads += 1
-            self.found.append((maybeDeferred(work), done))
-
-    def tell(self, nth: int = 0) -> None:
-        """What one thread has found, if there is any."""
-        if self.found:
-            found, done = self.found.pop(nth % len(self.found))
-            found.chainDeferred(done)
-
-    def settle(self) -> None:
-        """Everything that anybody waits for."""
-        self.outflow.resumeProducing()
-        self.do_all()
-        self.relay.run()
-        self.do_all()
-
-    def do_all(self) -> None:
-        """The work of all threads."""
-        while self.threads or self.found:
-            self.work()
-            self.tell()
-
-    def joined(self, *args: Any, **kwargs: Any) -> Reader:
-        """One who follows a job and has read all there is."""
-        reader = Reader(self.following.job, *args, **kwargs)
-        self.settle()
-        return reader
+def joined(bus: Bus, *args: Any, **kwargs: Any) -> Reader:
+    """One who follows a job and has read all there is."""
+    reader = Reader(bus.following.job, *args, **kwargs)
+    bus.settle()
+    return reader
 
 
 @pytest.fixture
 def bus() -> Bus:
     return Bus()
-
-
-def said(store: MemoryStore, job: Job, count: int = 1, text: str = "") -> Job:
-    """The job after it has told its progress."""
-    return applied(store, note(job, 1.0, [("progress", {"message": text})] * count))
 
 
 class Story:
@@ -208,7 +134,7 @@ def test_what_is_new_while_a_page_is_read_is_read_as_well(bus: Bus) -> None:
 
 def test_news_that_were_lost_are_read(bus: Bus) -> None:
     job = running(bus.store)
-    readers = [bus.joined(job.id), Reader(bus.following.journal, 0)]
+    readers = [joined(bus, job.id), Reader(bus.following.journal, 0)]
     bus.settle()
     job = said(bus.store, job)
     bus.following.deliver = lambda *_: None  # type: ignore[method-assign]
@@ -240,20 +166,20 @@ def test_a_thousand_who_come_together_share_reads_and_live_events(bus: Bus) -> N
 
 def test_it_ends_with_the_job_that_has_ended_now_not_earlier(bus: Bus) -> None:
     job = applied(bus.store, failed(running(bus.store, retries=1)))
-    reader = bus.joined(job.id)
+    reader = joined(bus, job.id)
     assert reader.outcome == []
     queued = applied(bus.store, move(job, State.QUEUED, 1.0, reason="due", actor="chores"))
     job = applied(bus.store, succeeded(applied(bus.store, start(queued))))
     bus.settle()
     assert reader.outcome == [{"seq": job.seq, "ended": True}]
-    assert bus.joined(job.id, job.seq).outcome == [{"seq": job.seq, "ended": True}]
+    assert joined(bus, job.id, job.seq).outcome == [{"seq": job.seq, "ended": True}]
 
 
 def test_a_call_brings_no_more_than_its_limit(bus: Bus) -> None:
     job = applied(bus.store, succeeded(said(bus.store, running(bus.store), 7)))
     at, got = 0, []
     while True:
-        reader = bus.joined(job.id, at, limit=4)
+        reader = joined(bus, job.id, at, limit=4)
         got += reader.seqs
         at = reader.outcome[0]["seq"]
         assert at == got[-1]
@@ -265,7 +191,7 @@ def test_a_call_brings_no_more_than_its_limit(bus: Bus) -> None:
 
 def test_large_events_come_in_small_messages_and_bounded_calls(bus: Bus) -> None:
     job = said(bus.store, running(bus.store), 90, "x" * 60_000)
-    reader = bus.joined(job.id)
+    reader = joined(bus, job.id)
     assert max(reader.messages) <= 6
     [told] = reader.outcome
     assert not told["ended"]
@@ -275,7 +201,7 @@ def test_large_events_come_in_small_messages_and_bounded_calls(bus: Bus) -> None
 
 def test_who_is_behind_is_served_in_pages_while_the_router_is_slow(bus: Bus) -> None:
     job = running(bus.store)
-    reader = bus.joined(job.id)
+    reader = joined(bus, job.id)
     bus.wire.producer.pauseProducing()
     for _ in range(200):
         job = said(bus.store, job, 1, "x" * 100_000)
@@ -289,16 +215,16 @@ def test_who_is_behind_is_served_in_pages_while_the_router_is_slow(bus: Bus) -> 
     job = applied(bus.store, succeeded(job))
     while not reader.outcome:
         bus.settle()
-    again = [bus.joined(job.id, reader.outcome[0]["seq"])]
+    again = [joined(bus, job.id, reader.outcome[0]["seq"])]
     while not again[-1].outcome[0]["ended"]:
-        again.append(bus.joined(job.id, again[-1].outcome[0]["seq"]))
+        again.append(joined(bus, job.id, again[-1].outcome[0]["seq"]))
     seqs = [*reader.seqs, *(seq for one in again for seq in one.seqs)]
     assert seqs == list(range(1, job.seq + 1))
 
 
 def test_who_leaves_is_forgotten(bus: Bus) -> None:
     job = running(bus.store)
-    of_job, of_all = bus.joined(job.id), Reader(bus.following.journal)
+    of_job, of_all = joined(bus, job.id), Reader(bus.following.journal)
     bus.settle()
     assert len(bus.following) == 2
     for reader in (of_job, of_all):
@@ -313,7 +239,7 @@ def test_who_leaves_is_forgotten(bus: Bus) -> None:
 
 def test_when_the_bus_stops_everybody_is_told(bus: Bus) -> None:
     job = running(bus.store)
-    readers = [bus.joined(job.id), Reader(bus.following.journal)]
+    readers = [joined(bus, job.id), Reader(bus.following.journal)]
     bus.settle()
     bus.following.end("the bus has stopped")
     assert all(isinstance(reader.error(), Stopped) for reader in readers)
@@ -415,8 +341,8 @@ def test_a_key_follows_what_it_may_read(bus: Bus) -> None:
     ours, other = running(bus.store, uri="com.a.one"), running(bus.store, uri="com.b.one")
     bus.settle()
     assert {one["job"] for one in reader.got} == {ours.id}
-    assert bus.joined(ours.id).seqs == [1, 2]
-    assert isinstance(bus.joined(other.id).error(), JobNotFound)
+    assert joined(bus, ours.id).seqs == [1, 2]
+    assert isinstance(joined(bus, other.id).error(), JobNotFound)
 
 
 def test_wrong_requests(bus: Bus) -> None:

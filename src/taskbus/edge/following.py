@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
+from taskbus.bus.follower import Follower, Item, Page, Reads
 from taskbus.core.labels import Label, Labels
 from taskbus.core.permit import Permit
-from taskbus.edge.follower import Follower, Item, Page, Reads
 from taskbus.edge.outflow import Outflow
 from taskbus.edge.pages import Choice, new_of_job, new_of_journal, read_job, read_journal
 from taskbus.edge.request import chosen_job, chosen_kinds, chosen_tag, chosen_uris, named, whole

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from taskbus.bus.follower import PAGE_BYTES, Item, Page
 from taskbus.core.labels import Label, Labels
 from taskbus.core.permit import Permit
-from taskbus.edge.follower import PAGE_BYTES, Item, Page
 from taskbus.edge.watchers import is_last, told
 from taskbus.model.access import READ
 from taskbus.model.job import FINAL, Event

@@ -160,8 +160,8 @@ class Reads:
         self._turns = DeferredSemaphore(_READS_AT_A_TIME)
         self._waiting: dict[Hashable, list[Deferred[Page]]] = {}
 
-    def read(self, key: Hashable, work: Callable[[], Page]) -> "Deferred[Page]":
-        """What ``work`` returns; it is the same for all who name this key."""
+    def read(self, key: Hashable, work: Callable[[], Any]) -> "Deferred[Page]":
+        """The page that ``work`` returns; it is the same for all who name this key."""
         mine: Deferred[Page] = Deferred()
         if key in self._waiting:
             self._waiting[key].append(mine)
@@ -170,7 +170,7 @@ class Reads:
             self._turns.run(self._serve, key, work)
         return mine
 
-    def _serve(self, key: Hashable, work: Callable[[], Page]) -> "Deferred[None]":
+    def _serve(self, key: Hashable, work: Callable[[], Any]) -> "Deferred[None]":
         # Who comes from now on may know of something that this read does not see.
         waiting = self._waiting.pop(key)
         return self._in_thread(work).addBoth(self._share, waiting)
