@@ -23,6 +23,7 @@ from taskbus.model.options import FOLLOW_UPS, PER_CALL, SHARED
 from taskbus.model.settings import WORKER, Settings
 from taskbus.model.uri import is_loose_uri
 from taskbus.wire import (
+    check_incoming,
     check_targets,
     read_api_map,
     read_settings,
@@ -117,6 +118,7 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     api = read_api_map(settings)
     check_targets(settings, api)
+    check_incoming(settings, api)
     if options.json:
         show.as_json({"settings": str(settings.file), "uris": sorted(api.entries)})
     else:

@@ -31,7 +31,7 @@ from taskbus.site.folders import (
 )
 from taskbus.site.programs import render_programs
 from taskbus.site.router import render_node
-from taskbus.wire import make_store, read_api_map, read_text
+from taskbus.wire import check_incoming, make_store, read_api_map, read_text
 
 _LOOK_SECONDS = 0.05
 _READY_SECONDS = 120.0
@@ -59,6 +59,7 @@ def prepare(settings: Settings) -> ApiMap:
     api = read_api_map(settings)
     check_users(settings)
     check_programs(settings)
+    check_incoming(settings, api)
     node, programs = read_text(settings.router_config), read_text(settings.supervisor_config)
     try:
         _write_site(settings, api, node, programs)

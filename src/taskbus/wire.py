@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.builtin import built_in
-from taskbus.model.errors import ConfigError, TaskFailure
+from taskbus.model.errors import ConfigError, TaskFailure, UnknownUri
 from taskbus.model.http_target import HttpTarget
+from taskbus.model.incoming import read_secrets
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Pool, Settings, parse_settings
 from taskbus.port.sides import Sides
 from taskbus.port.store import Store
 
 if TYPE_CHECKING:
+    from taskbus.adapter.host import Programs
     from taskbus.bus.program import Service
     from taskbus.core.retention import Retention
     from taskbus.core.tally import Tally
@@ -79,6 +81,31 @@ def _problem_of(target: HttpTarget) -> str:
     except ConfigError as error:
         return str(error)
     return ""
+
+
+def check_incoming(settings: Settings, api: ApiMap) -> None:
+    """Whether webhooks from others can be verified, and become something; raises ConfigError."""
+    for one in settings.incoming:
+        read_secrets(one, read_secret(one.secret_file))
+        problem = ""
+        if one.submit:
+            try:
+                api.entry(one.submit)
+            except UnknownUri as error:
+                problem = f"submit: {error.message}"
+        elif not any(one.publish.startswith(f"{name}.") for name in api.namespaces()):
+            problem = f"publish: {one.publish!r} is below no namespace of the API map"
+        if problem:
+            problem = f"incoming.{one.name}.{problem}"
+            raise ConfigError(str(settings.file), None, problem, "name what the API map has")
+
+
+def read_secret(file: Path) -> str:
+    """A file with a secret in it; raises ConfigError where others may read it, too."""
+    text = read_text(file)
+    if file.stat().st_mode & 0o077:
+        raise ConfigError(str(file), None, "others may read it", f"chmod 600 {file}")
+    return text
 
 
 def _followed_map(settings: Settings) -> Callable[[], ApiMap]:
@@ -325,8 +352,11 @@ def run_gateway(settings: Settings) -> None:
 
     from taskbus.adapter.process import Presence
     from taskbus.adapter.signing import SigningKeys
+    from taskbus.adapter.tallies import read_tallies
     from taskbus.core.signed import SignedRequests
+    from taskbus.core.tally import tallied, together
     from taskbus.core.throttle import Throttles
+    from taskbus.gateway import health, incoming, metrics
     from taskbus.gateway.feed import Feeds
     from taskbus.gateway.follow import Streams
     from taskbus.gateway.identity import Sessions
@@ -341,10 +371,22 @@ def run_gateway(settings: Settings) -> None:
     api = read_api_map(settings)
     presence = Presence(settings.run, "gateway")
     own, feeds = Own(), Feeds()
+    programs = _programs(settings, api)
+    readiness = health.Readiness(
+        reactor, own, lambda: all(ready for _, ready in programs.workers().values())
+    )
+
+    def look() -> metrics.Host:
+        counted = together(map(tallied, read_tallies(settings.run)))
+        return metrics.Host(programs.workers(), programs.memory(), counted)
+
     routes = [
         *Rest(api).routes(),
         *Streams(reactor, feeds).routes(),
         *Logs(reactor, feeds).routes(),
+        *health.routes(readiness),
+        *metrics.routes(own, look, readiness.look, settings.gateway_metrics == "loopback"),
+        *incoming.routes(settings.incoming, own, read_secret, time.time),
     ]
     gateway = Gateway(
         reactor=reactor,
@@ -358,6 +400,19 @@ def run_gateway(settings: Settings) -> None:
     gateway.listen()
     patience = longest_call(api.entries.values()) + _GRACE_SECONDS
     _serve(settings, "gateway", gateway, presence.drop, patience)
+
+
+def _programs(settings: Settings, api: ApiMap) -> "Programs":
+    from taskbus.adapter.host import Programs
+
+    pools = {
+        pool.name: [f"{pool.program}-{number:02d}" for number in range(pool.count)]
+        for pool in settings.pools
+    }
+    backends = [f"backend-{namespace}" for namespace in api.namespaces()]
+    workers = [name for names in pools.values() for name in names]
+    sockets = {"beanstalkd": settings.queue_socket, "router": settings.router_socket}
+    return Programs(settings.run, ["control", "gateway", *backends, *workers], sockets, pools)
 
 
 def _serve(

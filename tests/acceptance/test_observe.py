@@ -1,22 +1,35 @@
-"""A running bus, watched: traces."""
+"""A running bus, watched: traces, metrics, health; and the webhooks that others send it."""
 
+import hmac
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from autobahn.wamp.types import CallOptions
+from prometheus_client.parser import text_string_to_metric_families
+from standardwebhooks.webhooks import Webhook
 
 from taskbus.model.trace import Trace, parse_trace
+from tests.support.access_keys import new_key
+from tests.support.processes import PATIENCE
+from tests.support.quick import quick_folder
 from tests.support.router import Session
 from tests.support.site import Site, eventually, running_site
+from tests.support.web import Client, Reply
 
 pytestmark = pytest.mark.acceptance
 
 ECHO, LATER, SHELL = "com.example.test.echo", "com.example.test.later", "com.example.test.shell"
+# Nobody else calls them.
+COUNTED, ANSWERED = "com.example.test.counted", "com.example.test.answered"
 ENTRIES = f"""
+[api."{ANSWERED}"]
+python = "tests.support.tasks:Echo"
+[api."{COUNTED}"]
+python = "tests.support.tasks:Echo"
+mode = "background"
 [api."{ECHO}"]
 python = "tests.support.tasks:Echo"
 [api."{LATER}"]
@@ -28,6 +41,19 @@ mode = "background"
 retries = 1
 backoff = {{first = 0}}
 """
+SETTINGS = f"""
+[gateway]
+body = 10_000
+[incoming.github]
+verify = "github"
+secret_file = "github.secret"
+submit = "{LATER}"
+[incoming.pay]
+verify = "standard"
+secret_file = "pay.secret"
+publish = "com.example.test.paid"
+"""
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "01", "vendor=a")
 
 
@@ -35,12 +61,15 @@ TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "01", "ven
 def site() -> Iterator[Site]:
     with (
         pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as folder,
+        quick_folder() as folder,
     ):
         # Each program writes its spans to its log.
         patch.setenv("OTEL_TRACES_EXPORTER", "console")
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-        with running_site(Path(folder), "", ENTRIES) as up:
+        for name in ("github", "pay"):
+            (folder / f"{name}.secret").write_text(f"{SECRET}\n")
+            (folder / f"{name}.secret").chmod(0o600)
+        with running_site(folder, SETTINGS, ENTRIES) as up:
             yield up
 
 
@@ -97,16 +126,22 @@ def test_a_foreground_call_is_a_step_of_its_callers_trace(site: Site, operator: 
     assert span["resource"]["attributes"]["service.name"] == "taskbus-backend"
 
 
-@pytest.mark.parametrize("way", ["call", "submit", "option"])
+WAYS = ["call", "submit", "option", "http"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_job_is_a_step_of_its_callers_trace(site: Site, operator: Session, way: str) -> None:
-    given = in_trace(["call", "submit", "option"].index(way) + 2)
+    given = in_trace(WAYS.index(way) + 2)
     options = CallOptions(transaction_hash=given.text)
     if way == "call":
         job = operator.call(LATER, options=options)
     elif way == "submit":
         job = operator.call("taskbus.job.submit", LATER, options=options)
-    else:
+    elif way == "option":
         job = operator.call("taskbus.job.submit", LATER, trace=given.told)
+    else:
+        ask = Client(site, f"Bearer {new_key(site, 'submit:*').token}")
+        job = ask("POST", "/v1/jobs", {"uri": LATER}, **given.told).json()["id"]
     told = operator.call("taskbus.job.wait", job).kwresults["details"]
     enqueued = of(operator.call("taskbus.job.get", job)["details"]["trace"])
     ran = of(told["trace"])
@@ -145,3 +180,216 @@ def test_each_attempt_of_a_program_is_a_step_of_its_own_and_so_is_what_follows(
 def test_without_a_trace_one_begins_where_spans_are_recorded(operator: Session) -> None:
     begun = operator.call(ECHO).kwresults["details"]["trace"]
     assert parse_trace(begun["traceparent"]) is not None
+
+
+# --- metrics -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scrape(site: Site, operator: Session) -> Client:
+    return Client(site, f"Bearer {new_key(site, 'metrics:*').token}")
+
+
+def counted(scrape: Client, name: str, **labels: str) -> float:
+    """The sum of what is told under this name, where the labels are these."""
+    answer = scrape("GET", "/metrics")
+    assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, "text/plain")
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def test_metrics_are_for_keys_with_their_scope(site: Site, operator: Session) -> None:
+    assert Client(site)("GET", "/metrics").status == 401
+    other = Client(site, f"Bearer {new_key(site, 'read:*', 'call:*').token}")
+    answer = other("GET", "/metrics")
+    assert (answer.status, answer.headers["content-type"]) == (403, "application/problem+json")
+
+
+def test_metrics_tell_what_there_is(site: Site, scrape: Client) -> None:
+    up = {"router", "control", "store", "queue", "workers"}
+    assert [counted(scrape, "taskbus_up", part=part) for part in up] == [1] * len(up)
+    assert counted(scrape, "taskbus_workers", pool="worker") == 2
+    assert counted(scrape, "taskbus_workers_ready", pool="worker") == 2
+    assert counted(scrape, "taskbus_router_sessions") >= 4
+    for program in ("router", "beanstalkd", "control", "gateway", "worker-00", "worker-01"):
+        label = {"program": program}
+        assert counted(scrape, "taskbus_process_resident_memory_bytes", **label) > 1_000_000
+
+
+def test_what_was_done_is_counted_and_a_restart_does_not_undo_it(
+    site: Site, operator: Session, scrape: Client
+) -> None:
+    def attempts() -> float:
+        return counted(scrape, "taskbus_attempts_total", task=COUNTED, outcome="succeeded")
+
+    for _ in range(3):
+        operator.call("taskbus.job.wait", operator.call(COUNTED))
+        operator.call(ANSWERED)
+    eventually(lambda: attempts() == 3)
+    eventually(lambda: counted(scrape, "taskbus_calls_total", task=ANSWERED) == 3)
+    for name in ("wait_seconds", "seconds"):
+        assert counted(scrape, f"taskbus_attempt_{name}_count", task=COUNTED) == 3
+    assert counted(scrape, "taskbus_jobs", state="succeeded") >= 3
+    assert site.supervisorctl("restart", "worker:*").returncode == 0
+    site.await_ready()
+    operator.call("taskbus.job.wait", operator.call(COUNTED))
+    eventually(lambda: attempts() == 4)
+
+
+# --- health --------------------------------------------------------------------------------------
+
+
+def test_the_bus_is_ready(site: Site) -> None:
+    answer = Client(site)("GET", "/healthz")
+    assert (answer.status, answer.json()) == (200, {"status": "ok"})
+    answer = Client(site)("GET", "/readyz")
+    assert (answer.status, answer.json()["ready"]) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("program", "down"),
+    [
+        ("worker:*", {"workers"}),
+        ("beanstalkd", {"queue", "workers"}),
+        ("control", {"control", "store", "queue"}),
+    ],
+)
+def test_what_is_missing_is_named(site: Site, program: str, down: set[str]) -> None:
+    def is_down() -> bool:
+        answer = Client(site)("GET", "/readyz")
+        parts = answer.json()["parts"]
+        missing = {part for part in parts if parts[part] == "down"}
+        assert (answer.status == 503) == bool(missing)
+        return missing == down or missing | {"workers"} == down
+
+    assert site.supervisorctl("stop", program).returncode == 0
+    try:
+        eventually(is_down)
+        assert Client(site)("GET", "/healthz").status == 200
+    finally:
+        assert site.supervisorctl("start", program).returncode == 0
+    eventually(lambda: Client(site)("GET", "/readyz").status == 200)
+    site.await_ready()
+
+
+# --- webhooks from others ------------------------------------------------------------------------
+
+
+BODY = {"ref": "main", "zen": "Grüße"}
+
+
+def from_github(site: Site, body: Any, id_: str, secret: str = SECRET, **more: str) -> Reply:
+    """A delivery as GitHub sends it."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {
+        "Content_Type": "application/json",
+        "X_GitHub_Event": "push",
+        "X_GitHub_Delivery": id_,
+        "X_Hub_Signature_256": "sha256=" + hmac.digest(secret.encode(), text, "sha256").hex(),
+    }
+    return Client(site)("POST", "/in/github", text, **headers | more)
+
+
+def from_shop(site: Site, name: str, secret: str = SECRET, **more: str) -> Reply:
+    """The same as Standard Webhooks has it."""
+    now, text = datetime.now(UTC), json.dumps(BODY)
+    headers = {
+        "Content_Type": "application/json",
+        "Webhook_Id": "msg_1",
+        "Webhook_Timestamp": str(int(now.timestamp())),
+        "Webhook_Signature": Webhook(secret).sign("msg_1", now, text),
+    }
+    return Client(site)("POST", f"/in/{name}", text.encode(), **headers | more)
+
+
+def test_a_webhook_becomes_a_job_once(site: Site, operator: Session) -> None:
+    given = in_trace(20)
+    headers = {"traceparent": given.parent, "tracestate": given.state}
+    answer = from_github(site, BODY, "delivery-1", **headers)
+    assert (answer.status, answer.json()["id"]) == (202, "delivery-1")
+    job = answer.json()["job"]
+    assert answer.headers["location"] == f"/v1/jobs/{job}"
+    result = operator.call("taskbus.job.wait", job)
+    assert result.results == (LATER, BODY)
+    details = result.kwresults["details"]
+    assert details["context"] == {"webhook": "github", "id": "delivery-1", "event": "push"}
+    assert of(details["trace"])._replace(span_id="") == given._replace(span_id="")
+    assert from_github(site, BODY, "delivery-1").json()["job"] == job
+    assert from_github(site, BODY, "delivery-2").json()["job"] != job
+
+
+def test_a_webhook_becomes_an_event(site: Site, operator: Session) -> None:
+    with site.joined("backend") as backend:
+        events = backend.subscribe("com.example.test.paid")
+        about = backend.subscribe_whole("com.example.test.paid")
+        given = in_trace(21)
+        assert from_shop(site, "pay", **given.told).status == 202
+        assert events.get(timeout=PATIENCE) == ((BODY,), {"webhook": "pay", "id": "msg_1"})
+        assert about.get(timeout=PATIENCE).transaction_hash == given.text
+
+
+def test_what_does_not_prove_its_sender_becomes_nothing(site: Site, operator: Session) -> None:
+    before = operator.call("taskbus.job.list", limit=1)
+    for answer in (
+        from_github(site, BODY, "x", secret="guessed"),
+        from_github(site, BODY, "x", X_Hub_Signature_256=""),
+        from_shop(site, "pay", "whsec_" + "QUJD" * 8),
+        from_shop(site, "github"),
+        Client(site)("POST", "/in/pay", BODY),
+    ):
+        assert answer.status == 401
+        assert answer.json()["error"] == "taskbus.error.unauthenticated"
+        assert SECRET not in answer.body.decode()
+    assert operator.call("taskbus.job.list", limit=1) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "status"),
+    [
+        (b"{", {}, 400),
+        (b'{"a": 1e999}', {}, 400),
+        (b"payload=x", {"Content_Type": "application/x-www-form-urlencoded"}, 415),
+        (b'"' + b"x" * 10_000 + b'"', {}, 413),
+    ],
+)
+def test_what_is_proved_may_be_wrong_nevertheless(
+    site: Site, body: bytes, more: dict[str, str], status: int
+) -> None:
+    assert from_github(site, body, "wrong", **more).status == status
+
+
+def test_there_are_no_others(site: Site) -> None:
+    assert Client(site)("POST", "/in/gitlab", BODY).status == 404
+    assert Client(site)("GET", "/in/github").status == 405
+
+
+def test_a_mistake_in_the_settings_is_found_before_anything_starts(site: Site) -> None:
+    secret = site.folder / "pay.secret"
+    try:
+        secret.chmod(0o644)
+        assert "others may read it\n  remedy: chmod 600" in site.taskbus("check").stderr
+        secret.unlink()
+        done = site.taskbus("check")
+        assert (done.returncode, "pay.secret: cannot be read" in done.stderr) == (4, True)
+        # Where that happens later, strangers learn nothing of it.
+        answer = from_shop(site, "pay")
+        assert answer.status == 503
+        assert b"pay.secret" not in answer.body
+    finally:
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+    settings = site.settings.read_text()
+    try:
+        for right, wrong, problem in (
+            (f'submit = "{LATER}"', 'submit = "com.none.x"', "no entry of the API map matches"),
+            ("com.example.test.paid", "com.none.paid", "below no namespace of the API map"),
+        ):
+            site.settings.write_text(settings.replace(right, wrong))
+            assert problem in site.taskbus("check").stderr
+    finally:
+        site.settings.write_text(settings)
+    assert site.taskbus("check").returncode == 0

@@ -205,6 +205,17 @@ class Session:
         )
         return events
 
+    def subscribe_whole(self, topic: str) -> "queue.SimpleQueue[Any]":
+        """The details of the topic's events."""
+        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        _in_reactor(
+            self._inner.subscribe,
+            lambda *_, details, **__: events.put(details),
+            topic,
+            options=SubscribeOptions(details_arg="details"),
+        )
+        return events
+
     def publish(self, topic: str, *args: Any, **kwargs: Any) -> None:
         """Publish, and wait until the router has taken it."""
         _in_reactor(

@@ -18,7 +18,6 @@ from taskbus.model.incoming import (
     BadSignature,
     Delivery,
     Incoming,
-    check_secret,
     read_secrets,
     verified,
 )
@@ -153,14 +152,19 @@ def test_the_key_of_its_job_is_short_enough() -> None:
     assert len(long.key("shop")) <= LONGEST_NAME
 
 
+WEBHOOK = Incoming("pay", STANDARD, Path("/etc/pay"), "com.example.paid")
+
+
 def test_secrets_are_lines() -> None:
-    assert read_secrets(f"\n {SECRET} \n\n{OTHER}\n") == (SECRET, OTHER)
-    check_secret(STANDARD, SECRET)
-    check_secret(GITHUB, "anything")
-    for wrong in ("whsec_", "whsec_é", "whsec_A"):
-        with pytest.raises(InvalidArgument, match="secret_file") as refusal:
-            check_secret(STANDARD, wrong)
-        assert "é" not in str(refusal.value)
+    assert read_secrets(WEBHOOK, f"\n {SECRET} \n\n{OTHER}\n") == (SECRET, OTHER)
+    assert read_secrets(WEBHOOK._replace(verify=GITHUB), "anything") == ("anything",)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "whsec_", "whsec_é", "whsec_A", f"{SECRET}\nwhsec_é"])
+def test_what_is_no_secret_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"/etc/pay: no secret of \[incoming.pay\]") as refusal:
+        read_secrets(WEBHOOK, text)
+    assert "é" not in str(refusal.value)
 
 
 # --- settings ------------------------------------------------------------------------------------

@@ -183,6 +183,7 @@ def test_spans_are_one_trace(telemetry: Telemetry, seen: InMemorySpanExporter) -
     assert first.parent is not None
     assert second.parent is not None
     assert f"{first.parent.span_id:016x}" == SPAN
+    assert (first.parent.is_remote, second.parent.is_remote) == (True, True)
     assert second.parent.span_id == first.context.span_id
     assert {f"{one.context.trace_id:032x}" for one in (first, second)} == {ID}
     assert first.status.is_unset

@@ -116,6 +116,10 @@ JOB = parameter("id", "path", "the job's id", TEXT)
 IF_MATCH = parameter("If-Match", "header", "only where this is still the ETag of the job")
 IF_NONE_MATCH = parameter("If-None-Match", "header", "304 where this is still the ETag")
 
+_PARENT: Schema = {
+    "type": "string",
+    "pattern": "^00-[1-9a-f][0-9a-f]{31}-[1-9a-f][0-9a-f]{15}-[0-9a-f]{2}$",
+}
 _REQUEST: dict[str, Schema] = {
     "uri": {"type": "string", "description": "a URI of the API map"},
     "args": _ARGS,
@@ -159,6 +163,10 @@ _REQUEST: dict[str, Schema] = {
     "idempotency_window": number(1, LONGEST_WINDOW),
     "concurrency_key": text(),
     "rate_key": text(),
+    "trace": {
+        "description": "the W3C trace that it belongs to, where that is not the request's",
+        "oneOf": [_PARENT, an_object("traceparent", traceparent=_PARENT, tracestate=TEXT)],
+    },
     **{
         name: {
             "description": "a request, or a list of them, for jobs that follow this one",

@@ -307,10 +307,10 @@ class IdentityBus:
     def __init__(
         self, sessions: Sessions, who: Credential | None, trace: Trace | None = None
     ) -> None:
-        """``trace``: what the request belongs to; so do the calls."""
-        self._trace = {} if trace is None else {"transaction_hash": trace.text}
+        """``trace``: what the request belongs to, and so each of its calls."""
         self._sessions = sessions
         self._who = who
+        self._trace = trace
         self._kept: _Kept | None = None
 
     @property
@@ -333,7 +333,7 @@ class IdentityBus:
 
     def call(self, uri: str, /, *args: Any, **kwargs: Any) -> "Deferred[Any]":
         """See Bus."""
-        kwargs.setdefault("options", CallOptions(**self._trace))
+        self._mark(kwargs.setdefault("options", CallOptions()))
         return self.session().addCallback(lambda one: one.call(uri, *args, **kwargs))
 
     def call_whole(
@@ -346,7 +346,8 @@ class IdentityBus:
             raise InvalidArgument(
                 f"kwargs.{name}", kwargs[name], "a keyword that Autobahn keeps", "choose another"
             )
-        options = CallOptions(details=True, **self._trace)
+        options = CallOptions(details=True)
+        self._mark(options)
 
         def whole(result: CallResult) -> CallResult:
             result.kwresults = result.kwresults or {}
@@ -356,6 +357,11 @@ class IdentityBus:
             lambda one: one.call(uri, *args, options=options, **kwargs)
         )
         return calling.addCallback(whole)
+
+    def _mark(self, options: CallOptions) -> None:
+        """The call belongs to the request's trace."""
+        if self._trace is not None:
+            options.transaction_hash = self._trace.text
 
     def close(self) -> None:
         """The request is over."""

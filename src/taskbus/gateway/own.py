@@ -7,6 +7,7 @@ from autobahn.wamp.types import PublishOptions
 from twisted.internet.defer import Deferred, fail
 
 from taskbus.gateway.identity import Unreachable
+from taskbus.model.trace import Trace
 
 
 class Own:
@@ -22,11 +23,13 @@ class Own:
         called: Deferred[Any] = self.session.call(uri, *args, **kwargs)
         return called
 
-    def publish(self, topic: str, /, *args: Any, **kwargs: Any) -> "Deferred[Any]":
-        """Fires when the router has it."""
+    def publish(
+        self, topic: str, /, *args: Any, trace: Trace | None = None, **kwargs: Any
+    ) -> "Deferred[Any]":
+        """Fires when the router has it. ``trace``: what the event belongs to."""
         if self.session is None or not self.session.is_attached():
             return _unreachable()
-        options = PublishOptions(acknowledge=True)
+        options = PublishOptions(acknowledge=True, transaction_hash=trace and trace.text)
         published: Deferred[Any] = self.session.publish(topic, *args, options=options, **kwargs)
         return published
 

@@ -18,6 +18,7 @@ from taskbus.gateway.problem import HttpError, NoSuchMethod, NoSuchPath, Unsuppo
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.json import check_field
 from taskbus.model.portable import DEEPEST
+from taskbus.model.trace import Trace, parse_trace
 
 _MOST_PARAMETERS = 100
 _JSON = ("application/json", "")
@@ -74,6 +75,11 @@ class Request:
         if text.isascii() and text.isdigit() and len(text) <= 18:
             return int(text)
         raise InvalidArgument(name, text, "not a whole number", f"send ?{name}=100")
+
+    @property
+    def trace(self) -> Trace | None:
+        """The W3C trace that it belongs to."""
+        return parse_trace(self.headers.get("traceparent"), self.headers.get("tracestate"))
 
     def json(self) -> Any:
         """The body's value, as every door can carry it; raises InvalidArgument."""

@@ -43,7 +43,6 @@ from taskbus.gateway.route import (
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.identity import new_job_id
 from taskbus.model.settings import Settings
-from taskbus.model.trace import parse_trace
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +146,7 @@ class Gateway:
 
     def bus_of(self, request: Request) -> IdentityBus:
         """The bus as who sends this."""
-        headers = request.headers
-        trace = parse_trace(headers.get("traceparent"), headers.get("tracestate"))
-        return IdentityBus(self._sessions, credential(request, self._signed), trace)
+        return IdentityBus(self._sessions, credential(request, self._signed), request.trace)
 
     def _options(self, request: Request, routes: Sequence[Route]) -> Answer:
         allowed = allowed_methods(routes)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taskbus.model.errors import InvalidArgument, TaskbusError
+from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
 from taskbus.model.options import LONGEST_NAME
 from taskbus.model.uri import check_uri
 
@@ -81,21 +81,16 @@ def check_target(value: Any) -> str:
     return uri
 
 
-def read_secrets(text: str) -> tuple[str, ...]:
-    """The secrets in a file: of one that is being replaced, the old and the new one."""
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def check_secret(verify: str, secret: str) -> None:
-    """Raises InvalidArgument, which does not show it."""
-    if verify == STANDARD:
-        try:
-            size = len(_bytes(secret))
-        except (ValueError, binascii.Error):
-            size = 0
-        if size == 0:
-            remedy = f"write {_PREFIX}... as its sender shows it, one secret a line"
-            raise InvalidArgument("secret_file", "not shown", "not a webhook secret", remedy)
+def read_secrets(webhook: Incoming, text: str) -> tuple[str, ...]:
+    """The secrets in its file, of one that is being replaced the old and the new one; raises
+    ConfigError, which shows none of them.
+    """
+    secrets = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not secrets or not all(_is_secret(webhook.verify, one) for one in secrets):
+        example = f"{_PREFIX}..., as its sender shows it" if webhook.verify == STANDARD else "it"
+        problem = f"no secret of [incoming.{webhook.name}], or something else"
+        raise ConfigError(str(webhook.secret_file), None, problem, f"write {example}, one a line")
+    return secrets
 
 
 def verified(
@@ -151,6 +146,13 @@ def _refused(problem: str, header: str) -> BadSignature:
         field=header,
         remedy="sign it with the secret that both sides have",
     )
+
+
+def _is_secret(verify: str, text: str) -> bool:
+    try:
+        return verify == GITHUB or len(_bytes(text)) > 0
+    except (ValueError, binascii.Error):
+        return False
 
 
 def _bytes(secret: str) -> bytes:

@@ -61,6 +61,7 @@ class Settings:
     notify_topic: str = "com.example.queue.notify"
     gateway_body: int = 1_048_576
     gateway_origins: tuple[str, ...] = ()
+    gateway_metrics: str = "key"
     router_command: str = ".venv-router/bin/crossbar"
     router_config: Path = Path("crossbar/config.json")
     web: Path = Path("crossbar/web")
@@ -292,6 +293,12 @@ def _origins(value: Any) -> tuple[str, ...]:
     )
 
 
+def _metrics(value: Any) -> str:
+    if value in ("key", "loopback"):
+        return str(value)
+    raise InvalidArgument("metrics", value, "not who may see them", 'write "key" or "loopback"')
+
+
 _Known = Mapping[str, tuple[str, Callable[[Any], Any]]]
 _OF_INCOMING: _Known = {
     "verify": ("verify", check_verify),
@@ -330,6 +337,7 @@ _KEYS: dict[str, _Known] = {
     "gateway": {
         "body": ("gateway_body", _whole(1024, 16_000_000)),
         "origins": ("gateway_origins", _origins),
+        "metrics": ("gateway_metrics", _metrics),
     },
     "router": {
         "command": ("router_command", _text),
