@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from taskbus.core.command import EXEC, HTTP, number_of, request, status, tag
+from taskbus.core.command import number_of, request, status, tag
 from taskbus.core.plan import Plan
 from taskbus.model.apimap import ApiMap
+from taskbus.model.builtin import EXEC_COMMAND as EXEC
+from taskbus.model.builtin import HTTP_COMMAND as HTTP
 from taskbus.model.builtin import own_entry
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.job import Job, State

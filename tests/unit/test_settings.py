@@ -32,6 +32,8 @@ def test_every_key_is_optional() -> None:
     assert settings.url == "http://127.0.0.1:9080/"
     assert settings.router_command == "/srv/site/.venv-router/bin/crossbar"
     assert settings.users == {}
+    assert not settings.queue_server
+    assert (settings.queue_server_open_to, settings.queue_server_exec) == ("keys", ())
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,18 @@ def test_every_key_is_optional() -> None:
         ('[store]\nurl_file = "url"', "store_url_file", Path("/srv/site/url")),
         ("[worker]\ncount = 1", "worker_count", 1),
         ("[store]\nretention = 60", "retention", 60.0),
+        ("[queue_server]\nenabled = true", "queue_server", True),
+        ('[queue_server]\nopen_to = "loopback"', "queue_server_open_to", "loopback"),
+        (
+            '[queue_server]\nallow = ["127.0.0.1", "::/0"]',
+            "queue_server_allow",
+            ("127.0.0.1/32", "::/0"),
+        ),
+        (
+            '[queue_server]\nexec = [["php", "a.php", "*"]]',
+            "queue_server_exec",
+            (("php", "a.php", "*"),),
+        ),
         ("[store]\ndead_letter_retention = 0.5", "dead_letter_retention", 0.5),
         ("[worker]\nslots = 1000", "worker_slots", 1000),
         ("[worker]\nttr = 3", "worker_ttr", 3),
@@ -116,6 +130,15 @@ def test_a_relative_file_has_an_absolute_site(
     ("text", "line", "problem"),
     [
         ("\n[sites]", 2, "unknown table [sites]"),
+        ("[queue_server]\nenabled = 1", 2, "queue_server.enabled: "),
+        ('[queue_server]\nopen_to = "all"', 2, "queue_server.open_to: "),
+        ('[queue_server]\nallow = "10.0.0.0/8"', 2, "queue_server.allow: "),
+        ("[queue_server]\nallow = [10]", 2, "queue_server.allow: "),
+        ('[queue_server]\nallow = ["10.0.0.1/8"]', 2, "queue_server.allow: "),
+        ('[queue_server]\nexec = ["php a.php"]', 2, "queue_server.exec: "),
+        ('[queue_server]\nexec = [["*"]]', 2, "queue_server.exec: "),
+        ("[queue_server]\nexec = [[]]", 2, "queue_server.exec: "),
+        ('[queue_server]\nenabled = true\nqueue = "slow"', 3, "queue_server.queue: no worker"),
         ("count = 3", 1, "unknown table [count]"),
         ("[worker]\n\ncout = 3", 3, "unknown setting worker.cout"),
         ("[worker]\ncount = 0", 2, "worker.count: "),

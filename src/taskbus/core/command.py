@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from taskbus.model.builtin import EXEC_COMMAND, HTTP_COMMAND
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.job import FINAL, Job, State
 from taskbus.model.json import check_field, load
@@ -29,7 +30,6 @@ from taskbus.model.options import (
 )
 from taskbus.model.program import is_allowed, words
 
-HTTP, EXEC = "taskbus.task.http_command", "taskbus.task.exec_command"
 # In an http command's URL: the job's number.
 JOB_ID = "__JOBID__"
 STANDARD_PRIORITY, STANDARD_CONTEXT = 500, "default"
@@ -126,7 +126,7 @@ def _http(told: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
         "timeout": timeout,
         "params": _params(told.get("params")),
     }
-    return _request(HTTP, kwargs, timeout + _GRACE)
+    return _request(HTTP_COMMAND, kwargs, timeout + _GRACE)
 
 
 def _exec(
@@ -141,7 +141,7 @@ def _exec(
             if programs
             else "queue_server.exec in the settings is empty: no exec command runs",
         )  # fmt: skip
-    return _request(EXEC, {**shared, "argv": argv}, timeout)
+    return _request(EXEC_COMMAND, {**shared, "argv": argv}, timeout)
 
 
 def _request(uri: str, kwargs: Mapping[str, Any], timeout: float) -> dict[str, Any]:

@@ -11,11 +11,24 @@ from taskbus.model.json import dump
 from taskbus.model.settings import Settings
 
 OWN = "own"
+# Commands of the queue server.
+HTTP_COMMAND, EXEC_COMMAND = "taskbus.task.http_command", "taskbus.task.exec_command"
 
 
-def built_in(_settings: Settings) -> tuple[Entry, ...]:
+def built_in(settings: Settings) -> tuple[Entry, ...]:
     """The entries of those that these settings ask for: workers load no others."""
-    return ()
+    return _commands(settings) if settings.queue_server else ()
+
+
+def _commands(settings: Settings) -> tuple[Entry, ...]:
+    queue = settings.queue_server_queue
+    allow, programs = settings.queue_server_allow, settings.queue_server_exec
+    return (
+        own_entry(HTTP_COMMAND, "taskbus.task.http_command:run", {"allow": allow}, queue=queue),
+        own_entry(
+            EXEC_COMMAND, "taskbus.task.exec_command:run", {"programs": programs}, queue=queue
+        ),
+    )
 
 
 def own_entry(

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from taskbus.model.errors import InvalidArgument
 
@@ -33,3 +34,19 @@ def is_allowed(argv: Sequence[str], allowed: Sequence[Sequence[str]]) -> bool:
         list(argv[: len(one) - 1]) == list(one[:-1]) if one[-1] == ANY else list(argv) == list(one)
         for one in allowed
     )
+
+
+def check_programs(value: Any) -> tuple[tuple[str, ...], ...]:
+    """The argument lists that the settings allow; ANY alone is none of them."""
+    lists: list[Any] = value if isinstance(value, list) else [None]
+    if all(map(_is_argv, lists)) and not any(argv[0] in ("", ANY) for argv in lists):
+        return tuple(tuple(argv) for argv in lists)
+    raise InvalidArgument(
+        "exec", value, "not a list of argument lists",
+        'write [["/opt/thumbs.sh"], ["php", "resize.php", "*"]]; "*" is for any arguments',
+    )  # fmt: skip
+
+
+def _is_argv(value: Any) -> bool:
+    is_list = isinstance(value, list) and len(value) > 0
+    return is_list and all(isinstance(word, str) and "\0" not in word for word in value)

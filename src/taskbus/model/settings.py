@@ -11,6 +11,7 @@ from taskbus.model.errors import InvalidArgument
 from taskbus.model.incoming import Incoming, check_incoming, check_target, check_verify
 from taskbus.model.located import LocatedToml
 from taskbus.model.options import DEFAULT_QUEUE, check_queue, check_retention
+from taskbus.model.queue_server import KEYS, OF_QUEUE_SERVER
 from taskbus.model.uri import check_uri
 
 PROGRAMS = ("beanstalkd", "router", "control", "backend", "gateway", "worker")
@@ -66,6 +67,11 @@ class Settings:
     router_config: Path = Path("crossbar/config.json")
     web: Path = Path("crossbar/web")
     supervisor_config: Path = Path("supervisor/taskbus.conf")
+    queue_server: bool = False
+    queue_server_open_to: str = KEYS
+    queue_server_queue: str = DEFAULT_QUEUE
+    queue_server_allow: tuple[str, ...] = ()
+    queue_server_exec: tuple[tuple[str, ...], ...] = ()
     users: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -178,6 +184,12 @@ def parse_settings(text: str, file: Path) -> Settings:
     if settings.store_url and settings.store_url_file:
         raise toml.error(
             ("store", "url_file"), "store.url_file: beside store.url", "write one of the two"
+        )
+    if settings.queue_server and settings.queue_server_queue not in settings.queues:
+        raise toml.error(
+            ("queue_server", "queue"),
+            f"queue_server.queue: no worker takes jobs from {settings.queue_server_queue!r}",
+            "name it under queues of [worker] or of a [pool.NAME]",
         )
     if len(str(settings.supervisor_socket).encode()) > _LONGEST_SOCKET_PATH:
         raise toml.error(
@@ -339,6 +351,7 @@ _KEYS: dict[str, _Known] = {
         "origins": ("gateway_origins", _origins),
         "metrics": ("gateway_metrics", _metrics),
     },
+    "queue_server": OF_QUEUE_SERVER,
     "router": {
         "command": ("router_command", _text),
         "config": ("router_config", _path),
