@@ -297,11 +297,14 @@ def run_control(settings: Settings) -> None:
     from taskbus.core.forget import forgetting
     from taskbus.core.intake import Intake
     from taskbus.core.keyring import Keyring
+    from taskbus.core.numbers import Numbers
     from taskbus.core.recovery import Recovery
     from taskbus.core.relay import Relay
     from taskbus.edge.access import Access
     from taskbus.edge.batch import Batch
     from taskbus.edge.control import Control, run_chores, run_relay
+    from taskbus.edge.queue_server import QueueServer
+    from taskbus.task.reports import report
 
     reactor: Any = installed
     sides = make_sides(settings)
@@ -314,6 +317,14 @@ def run_control(settings: Settings) -> None:
     access = Access(
         reactor, Keyring(sides.records, time.time), api, store, time.time, settings.notify_topic
     )
+    batch = Batch(reactor, Intake(store, keys, queue, bell))
+    features: dict[str, Callable[..., Any]] = {}
+    if settings.queue_server:
+        queue_server = QueueServer(
+            settings, api, time.time, store, batch,
+            Numbers(sides.records, "queue_server"), access.permit, report,
+        )  # fmt: skip
+        features |= queue_server.endpoints()
     control = Control(
         reactor=reactor,
         api=api,
@@ -321,7 +332,7 @@ def run_control(settings: Settings) -> None:
         keys=keys,
         links=links,
         queue=queue,
-        batch=Batch(reactor, Intake(store, keys, queue, bell)),
+        batch=batch,
         bell=bell,
         clock=time.time,
         notify_topic=settings.notify_topic,
@@ -329,6 +340,7 @@ def run_control(settings: Settings) -> None:
         access=access,
         on_serving=lambda count: presence.hold(uris=count),
         spans=make_spans("control"),
+        features=features,
     )
     relay = Relay(store, control.relay, control.is_watched)
     run_relay(relay, control.await_watcher, Door(settings.doorbell).wait)

@@ -409,6 +409,17 @@ def test_counts(store: Store) -> None:
     assert all(isinstance(state, State) for state in store.counts())
 
 
+def test_counts_of_some_states_and_uris(store: Store) -> None:
+    for uri in ("com.x.a", "com.x.a.b", "com.xa", "com.x"):
+        added(store, uri=uri)
+    running(store, uri="com.x.a")
+    assert dict(store.counts(uri="com.x.*")) == {State.QUEUED: 2, State.RUNNING: 1}
+    assert dict(store.counts(uri="com.x.a")) == {State.QUEUED: 1, State.RUNNING: 1}
+    assert dict(store.counts([State.QUEUED, State.FAILED])) == {State.QUEUED: 4}
+    assert dict(store.counts([State.RUNNING], "com.x.*")) == {State.RUNNING: 1}
+    assert dict(store.counts([State.FAILED], "com.y.*")) == {}
+
+
 # What waits for its time
 
 

@@ -8,7 +8,8 @@ import pytest
 from taskbus.adapter.memory import MemoryStore
 from taskbus.core.cancel import cancel
 from taskbus.core.replay import replay
-from taskbus.model.errors import JobEnded, NotReplayable
+from taskbus.model.builtin import HTTP_COMMAND
+from taskbus.model.errors import InvalidArgument, JobEnded, NotReplayable
 from taskbus.model.job import REPLAYABLE, Job, State
 from taskbus.port.store import existing
 from tests.support.values import a_job, added, applied, failed, running, start, succeeded
@@ -94,6 +95,14 @@ def test_a_replayed_job_is_as_new_but_counts_its_attempts_on(state: State) -> No
 def test_a_replayed_job_may_get_other_arguments() -> None:
     after = replay(ended(State.FAILED), "bob", NOW, "[2]", '{"a":1}').after
     assert (after.args, after.kwargs) == ("[2]", '{"a":1}')
+
+
+def test_a_task_of_the_bus_own_keeps_its_arguments() -> None:
+    job = ended(State.FAILED)._replace(uri=HTTP_COMMAND)
+    assert replay(job, "bob", NOW).after.kwargs == job.kwargs
+    for others in ({"args": "[2]"}, {"kwargs": "{}"}):
+        with pytest.raises(InvalidArgument, match="a task of the bus itself"):
+            replay(job, "bob", NOW, **others)
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - REPLAYABLE))

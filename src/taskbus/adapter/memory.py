@@ -228,10 +228,14 @@ class MemoryStore:
         with self._locked():
             return self._position
 
-    def counts(self) -> Mapping[State, int]:
+    def counts(self, states: Collection[State] = (), uri: str = "") -> Mapping[State, int]:
         """See Store."""
         with self._locked():
-            return Counter(job.state for job in self._jobs.values())
+            return Counter(
+                job.state
+                for job in self._jobs.values()
+                if (not states or job.state in states) and (not uri or covers(uri, job.uri))
+            )
 
     def close(self) -> None:
         """See Store."""

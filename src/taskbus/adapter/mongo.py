@@ -245,14 +245,9 @@ class MongoStore(MongoDatabase):
         tag: str = "",
     ) -> list[Job]:
         """See Store."""
-        wanted: Document = {}
+        wanted = _with_uri(uri)
         if states:
             wanted["state"] = {"$in": list(states)}
-        if uri.endswith(".*"):
-            # '/' sorts right after '.': every URI below the namespace.
-            wanted["uri"] = {"$gt": uri[:-1], "$lt": uri[:-2] + "/"}
-        elif uri:
-            wanted["uri"] = uri
         if tag:
             wanted["tag_list"] = tag
         if before:
@@ -293,11 +288,22 @@ class MongoStore(MongoDatabase):
             found = self._meta.find_one({"_id": "journal"})
             return 0 if found is None else int(found["position"])
 
-    def counts(self) -> Mapping[State, int]:
+    def counts(self, states: Collection[State] = (), uri: str = "") -> Mapping[State, int]:
         """See Store."""
+        among = _with_uri(uri)
         with self._told():
-            found = {state: self._jobs.count_documents({"state": state}) for state in State}
+            found = {
+                state: self._jobs.count_documents({"state": state, **among})
+                for state in states or State
+            }
             return {state: count for state, count in found.items() if count}
+
+
+def _with_uri(uri: str) -> Document:
+    if uri.endswith(".*"):
+        # '/' sorts right after '.': every URI below the namespace.
+        return {"uri": {"$gt": uri[:-1], "$lt": uri[:-2] + "/"}}
+    return {"uri": uri} if uri else {}
 
 
 def _is_queued(job: Job) -> bool:

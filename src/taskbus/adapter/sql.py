@@ -419,11 +419,7 @@ class SqlStore(SqlDatabase):
         query = sa.select(*job_columns).order_by(id_.desc()).limit(limit)
         if tag:
             query = query.where(_TAGGED)
-        if uri.endswith(".*"):
-            # '/' sorts right after '.': every URI below the namespace, and an index can serve it.
-            query = query.where(job.c.uri > uri[:-1], job.c.uri < uri[:-2] + "/")
-        elif uri:
-            query = query.where(job.c.uri == uri)
+        query = query.where(*_with_uri(uri))
         if before:
             query = query.where(id_ < before)
         # Each state by itself, since an index has the newest of one state, not of several.
@@ -459,10 +455,26 @@ class SqlStore(SqlDatabase):
         [row] = self._ask(self._newest)
         return row[0] or 0
 
-    def counts(self) -> Mapping[State, int]:
+    def counts(self, states: Collection[State] = (), uri: str = "") -> Mapping[State, int]:
         """See Store."""
+        if not states and not uri:
+            with self._read() as db:
+                return {_STATES[state]: count for state, count in db.execute(_COUNTS)}
+        query = sa.select(sa.func.count()).select_from(job).where(*_with_uri(uri))
+        # Each state by itself: its index is better than that of the URIs, whose jobs have ended.
         with self._read() as db:
-            return {_STATES[state]: count for state, count in db.execute(_COUNTS)}
+            found = {
+                state: db.execute(query.where(job.c.state == state)).scalar_one()
+                for state in states or State
+            }
+        return {state: count for state, count in found.items() if count}
+
+
+def _with_uri(uri: str) -> tuple[sa.ColumnElement[bool], ...]:
+    if uri.endswith(".*"):
+        # '/' sorts right after '.': every URI below the namespace, and an index can serve it.
+        return job.c.uri > uri[:-1], job.c.uri < uri[:-2] + "/"
+    return (job.c.uri == uri,) if uri else ()
 
 
 def as_job(row: Any) -> Job:

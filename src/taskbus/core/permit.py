@@ -45,6 +45,9 @@ PROCEDURES = {
     "taskbus.job.discard_many": MANAGE,
     "taskbus.bus.status": METRICS,
     "taskbus.bus.ready": METRICS,
+    "taskbus.queue_server.add": SUBMIT,
+    "taskbus.queue_server.job": READ,
+    "taskbus.queue_server.counts": READ,
 }
 # Procedures of features, by their prefix.
 FEATURES = {"taskbus.hook.": HOOKS}

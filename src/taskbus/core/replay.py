@@ -3,9 +3,10 @@ or what waits for its time need not wait any longer.
 """
 
 from taskbus.core.keys import unique_key
-from taskbus.model.errors import NotReplayable
+from taskbus.model.errors import InvalidArgument, NotReplayable
 from taskbus.model.job import REPLAYABLE, Change, Job, State, move
 from taskbus.model.policy import Policy
+from taskbus.model.uri import TASKS, in_namespace
 
 
 def replay(
@@ -14,10 +15,17 @@ def replay(
     """The change that queues it again, with other arguments, JSON, where they are given.
 
     Attempts count on; retries begin anew. A unique job takes its key again: a store refuses the
-    change while another one holds it. Raises NotReplayable where it has succeeded or has not ended.
+    change while another one holds it. Raises NotReplayable where it has succeeded or has not ended,
+    InvalidArgument where its arguments cannot be others.
     """
     if job.state not in REPLAYABLE:
         raise NotReplayable(job.id, job.state)
+    if in_namespace(job.uri, TASKS) and not (args is None and kwargs is None):
+        # What it may be given, has been judged where it was accepted.
+        raise InvalidArgument(
+            "args" if kwargs is None else "kwargs", args or kwargs, "for a task of the bus itself",
+            "replay it with the arguments that it had",
+        )  # fmt: skip
     unique = Policy.of(job.policy).unique
     change = move(
         job, State.QUEUED, now, reason="replayed", actor=actor,

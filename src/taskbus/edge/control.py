@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from autobahn.twisted.wamp import Session
@@ -87,7 +88,9 @@ class Control:
         access: Access,
         on_serving: Callable[[int], None],
         spans: Spans = NO_SPANS,
+        features: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
     ) -> None:
+        """``features``: further procedures, each called with the call's details and arguments."""
         self.calls = Calls(reactor)
         self._access = access
         self._reactor = reactor
@@ -97,6 +100,7 @@ class Control:
         self._clock = clock
         self._api = api
         self._flows = Flows(api, clock, batch, access.permit, spans)
+        self._features = features
         follow_ups = FollowUps(store, links, clock, retention)
         self._remedies = Remedies(
             store, keys, queue, bell, clock, retention, follow_ups, access.permit
@@ -117,6 +121,7 @@ class Control:
         yield self._follow_subscriptions(session)
         yield self._access.join(session)
         endpoints = {
+            **self._features,
             **self._flows.endpoints(),
             "taskbus.job.get": self.get,
             "taskbus.job.list": self.list,

@@ -11,8 +11,9 @@ from taskbus.model.json import dump
 from taskbus.model.settings import Settings
 
 OWN = "own"
-# Commands of the queue server.
-HTTP_COMMAND, EXEC_COMMAND = "taskbus.task.http_command", "taskbus.task.exec_command"
+# Of the queue server; no other task is below.
+COMMANDS = "taskbus.task.command.*"
+HTTP_COMMAND, EXEC_COMMAND = "taskbus.task.command.http", "taskbus.task.command.exec"
 
 
 def built_in(settings: Settings) -> tuple[Entry, ...]:

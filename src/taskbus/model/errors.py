@@ -132,6 +132,20 @@ class JobEnded(TaskbusError):
         )
 
 
+class NotReporting(TaskbusError):
+    """No attempt of the job is under way that hears reports of its progress."""
+
+    uri = "taskbus.error.not_reporting"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"job {number} does not hear of its progress",
+            field="job",
+            value=number,
+            remedy="report while the request is under way that the job has sent",
+        )
+
+
 class NotReplayable(TaskbusError):
     """Only a job that ended without success can be queued again."""
 

@@ -11,6 +11,8 @@ _STRICT = re.compile(r"[0-9a-z_]+(\.[0-9a-z_]+)+")
 _LOOSE = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
 _LONGEST = 255
 
+# The bus' own tasks, whose jobs are like all others.
+TASKS = "taskbus.task"
 RESERVED = ("wamp", "taskbus", "crossbar")
 
 

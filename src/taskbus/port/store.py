@@ -90,8 +90,10 @@ class Store(Protocol):
     def position(self) -> int:
         """The position of the newest entry of the journal."""
 
-    def counts(self) -> Mapping[State, int]:
-        """How many jobs are in each state."""
+    def counts(self, states: Collection[State] = (), uri: str = "") -> Mapping[State, int]:
+        """How many jobs are in each state, of these where some are named; ``uri`` may end in
+        ``.*``, and is looked for among all jobs of those states.
+        """
 
     def close(self) -> None:
         """Let go of files and connections."""
