@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from taskbus import show
-from taskbus.command import key
+from taskbus.command import key, run_job
 from taskbus.command.visit import UNSERVED, calling, visit
 from taskbus.model.errors import ConfigError, InvalidArgument, TaskbusError
 from taskbus.model.json import check_field
@@ -350,6 +350,7 @@ def _fail(options: argparse.Namespace, error: TaskbusError, code: int) -> int:
         "taskbus.error.job_not_found",
         "taskbus.error.job_ended",
         "taskbus.error.not_replayable",
+        "taskbus.error.not_runnable",
         "taskbus.error.not_unique",
         "taskbus.error.idempotency_mismatch",
         "taskbus.error.key_not_found",
@@ -428,6 +429,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="until the job has ended")
 
     key.add(commands)
+    run_job.add(commands)
     _add_programs(command)
     return parser
 

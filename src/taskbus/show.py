@@ -192,6 +192,15 @@ def job(one: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
         print(f"  {event['seq']:4} {_when(event['at'])} {event['kind']:10} {told[:200]}")
 
 
+def job_error(text: str | None) -> None:
+    """Why a job has not succeeded: its error, a JSON text."""
+    if text is not None:
+        told = json.loads(text)
+        failure = TaskbusError(told["message"])
+        failure.uri = told["error"]
+        error(failure, False)
+
+
 def output(event: Mapping[str, Any]) -> None:
     """What a task wrote, as it wrote it; the rest of the journal on stderr."""
     data = event["data"]

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,15 @@ from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.builtin import built_in
 from taskbus.model.errors import ConfigError, TaskFailure, UnknownUri
 from taskbus.model.http_target import HttpTarget
+from taskbus.model.identity import is_job_id
 from taskbus.model.incoming import read_secrets
+from taskbus.model.job import Event, Job
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Pool, Settings, parse_settings
+from taskbus.port.bell import Bell
+from taskbus.port.queue import Queue
 from taskbus.port.sides import Sides
-from taskbus.port.store import Store
+from taskbus.port.store import Store, existing
 
 if TYPE_CHECKING:
     from taskbus.adapter.host import Programs
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from taskbus.core.retention import Retention
     from taskbus.core.tally import Tally
     from taskbus.port.spans import Spans
+    from taskbus.worker.parent import Worker
 
 log = logging.getLogger(__name__)
 
@@ -196,32 +201,78 @@ def run_worker(settings: Settings, pool: Pool, name: str, most: int | None) -> N
     """The worker program: serve until a signal ends it, or until ``most`` jobs are done."""
     from taskbus.adapter.beanstalkd import BeanstalkdQueue
     from taskbus.adapter.doorbell import Doorbell
-    from taskbus.adapter.process import Presence, ProcessLiveness
+    from taskbus.adapter.process import Presence
+
+    presence = Presence(settings.run, name)
+    queues = [
+        BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr, pool.queues)
+        for _ in range(pool.slots if most is None else 1)
+    ]
+    on_ready = partial(presence.hold, queues=pool.queues)
+    bell = Doorbell(settings.doorbell)
+    tally = _tally(settings, name) if most is None else None
+    _worker(settings, make_sides(settings), queues, bell, on_ready, tally).serve(most)
+
+
+def _worker(
+    settings: Settings,
+    sides: Sides,
+    queues: Sequence[Queue],
+    bell: Bell,
+    on_ready: Callable[[], None],
+    tally: "Tally | None" = None,
+) -> "Worker":
+    from taskbus.adapter.process import ProcessLiveness
     from taskbus.core.follow import FollowUps
     from taskbus.worker.parent import Worker
 
-    presence = Presence(settings.run, name)
-    sides = make_sides(settings)
-    worker = Worker(
+    return Worker(
         store=sides.store,
         limits=sides.limits,
-        queues=[
-            BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr, pool.queues)
-            for _ in range(pool.slots if most is None else 1)
-        ],
+        queues=queues,
         liveness=ProcessLiveness(),
-        bell=Doorbell(settings.doorbell),
+        bell=bell,
         clock=time.time,
         follow_ups=FollowUps(sides.store, sides.links, time.time, _retention(settings)),
         load_map=lambda: read_api_map(settings),
         task_path=[str(settings.tasks)],
         ttr=settings.worker_ttr,
-        on_ready=partial(presence.hold, queues=pool.queues),
+        on_ready=on_ready,
         retention=_retention(settings),
         spans=make_spans("worker"),
-        tally=_tally(settings, name) if most is None else None,
+        tally=tally,
     )
-    worker.serve(most)
+
+
+def run_job(settings: Settings, wanted: str, again: bool, show: Callable[[Event], None]) -> Job:
+    """Run one job in this process, as a worker would: ``wanted`` is its id, or the number that the
+    queue server gave it. Its journal is shown as it grows. Returns the job after this attempt;
+    raises what keeps it from being run, see ``core.pick``.
+    """
+    from taskbus.adapter.beanstalkd import BeanstalkdQueue
+    from taskbus.adapter.doorbell import Doorbell
+    from taskbus.core.command import numbered
+    from taskbus.core.pick import pick
+    from taskbus.worker.chosen import ChosenJob
+    from taskbus.worker.interrupt import cancel_on_interrupt
+    from taskbus.worker.watch import JournalBell
+
+    # As the workers: programs of the API map may be named by where the site is.
+    os.chdir(settings.site)
+    sides = make_sides(settings)
+    store = sides.store
+    job = existing(store, wanted) if is_job_id(wanted) else numbered(store, int(wanted))
+    queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
+
+    def prepare() -> None:
+        pick(store, sides.keys, time.time, job.id, "operator", again)
+
+    bell = JournalBell(Doorbell(settings.doorbell), store, job.id, show)
+    worker = _worker(settings, sides, [ChosenJob(job.id, prepare, queue)], bell, lambda: None)
+    with cancel_on_interrupt(store, job.id, "operator"):
+        worker.serve(1)
+    bell.ring()
+    return existing(store, job.id)
 
 
 def run_backend(settings: Settings, namespace: str) -> None:

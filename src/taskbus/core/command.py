@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from taskbus.model.builtin import EXEC_COMMAND, HTTP_COMMAND
-from taskbus.model.errors import InvalidArgument
+from taskbus.model.builtin import COMMANDS, EXEC_COMMAND, HTTP_COMMAND
+from taskbus.model.errors import InvalidArgument, JobNotFound
 from taskbus.model.job import FINAL, Job, State
 from taskbus.model.json import check_field, load
 from taskbus.model.options import (
@@ -29,6 +29,7 @@ from taskbus.model.options import (
     check_retries,
 )
 from taskbus.model.program import is_allowed, words
+from taskbus.port.store import Store
 
 # In an http command's URL: the job's number.
 JOB_ID = "__JOBID__"
@@ -51,6 +52,13 @@ _LARGEST_INTEGER = 10**15
 def tag(number: int) -> str:
     """The tag of the job with this number."""
     return f"queue-server:{number}"
+
+
+def numbered(store: Store, number: int) -> Job:
+    """The job with this number, or JobNotFound."""
+    for job in store.jobs((), COMMANDS, "", 1, tag(number)):
+        return job
+    raise JobNotFound(str(number))
 
 
 def number_of(job: Job) -> int:

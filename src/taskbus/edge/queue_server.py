@@ -7,7 +7,7 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.threads import deferToThread
 
 from taskbus.bus.session import caller
-from taskbus.core.command import request, status, tag
+from taskbus.core.command import numbered, request, status
 from taskbus.core.numbers import Numbers
 from taskbus.core.permit import Permit
 from taskbus.core.plan import Plan
@@ -16,8 +16,8 @@ from taskbus.edge.request import named, whole
 from taskbus.model.access import READ
 from taskbus.model.apimap import ApiMap
 from taskbus.model.builtin import COMMANDS, HTTP_COMMAND
-from taskbus.model.errors import InvalidArgument, JobNotFound, NotReporting, Unauthenticated
-from taskbus.model.job import Job, State
+from taskbus.model.errors import InvalidArgument, NotReporting, Unauthenticated
+from taskbus.model.job import State
 from taskbus.model.portable import portable_text
 from taskbus.model.settings import Settings
 from taskbus.port.clock import Clock
@@ -85,7 +85,7 @@ class QueueServer:
         permit = self._permit(details)
 
         def read() -> Any:
-            job = self._numbered(number)
+            job = numbered(self._store, number)
             permit.require_job(READ, job)
             return status(job)
 
@@ -117,7 +117,7 @@ class QueueServer:
         token, message = asked.get("token"), _message(asked.get("message"))
 
         def tell() -> None:
-            job = self._numbered(number)
+            job = numbered(self._store, number)
             heard = self._report(job.id, str(token), fraction, message)
             if heard is None:
                 raise NotReporting(number)
@@ -128,11 +128,6 @@ class QueueServer:
                 )
 
         return deferToThread(tell)
-
-    def _numbered(self, number: int) -> Job:
-        for job in self._store.jobs((), COMMANDS, "", 1, tag(number)):
-            return job
-        raise JobNotFound(str(number))
 
 
 def _number(asked: dict[str, Any]) -> int:

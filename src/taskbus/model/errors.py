@@ -132,6 +132,17 @@ class JobEnded(TaskbusError):
         )
 
 
+class NotRunnable(TaskbusError):
+    """The job cannot be run by whoever wants to, now."""
+
+    uri = "taskbus.error.not_runnable"
+
+    def __init__(self, job_id: str, problem: str, remedy: str) -> None:
+        super().__init__(
+            f"job {job_id} cannot be run here: {problem}", field="job", value=job_id, remedy=remedy
+        )
+
+
 class NotReporting(TaskbusError):
     """No attempt of the job is under way that hears reports of its progress."""
 
