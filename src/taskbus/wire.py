@@ -426,6 +426,7 @@ def run_gateway(settings: Settings) -> None:
     from taskbus.gateway.logs import Logs
     from taskbus.gateway.openapi import documented
     from taskbus.gateway.own import Own
+    from taskbus.gateway.queue_server import QueueServer
     from taskbus.gateway.rest import Rest
     from taskbus.gateway.route import Table
     from taskbus.gateway.server import Gateway
@@ -450,6 +451,7 @@ def run_gateway(settings: Settings) -> None:
         *health.routes(readiness),
         *metrics.routes(own, look, readiness.look, settings.gateway_metrics == "loopback"),
         *incoming.routes(settings.incoming, own, read_secret, time.time),
+        *QueueServer(settings, own).routes(),
     ]
     gateway = Gateway(
         reactor=reactor,

@@ -179,7 +179,7 @@ def test_what_a_scope_is_good_for(scope: str, uri: str, allowed: bool) -> None:
         "read:com", "read:com.*.x", "read:com.a*", "read:com.a.**", "read:.*", "read:com..x",
         "read:com.A.x", "read: com.a.x", "read:com.a.x ", "read:com.a.x\n", "**", None, 3,
         "call:taskbus.*", "call:wamp.session.list", "submit:taskbus.task.webhook",
-        "call:crossbar.x", "call:taskbus.access.create",
+        "call:crossbar.x", "submit:taskbus.task.commands", "call:taskbus.access.create",
     ],
 )  # fmt: skip
 def test_what_is_no_scope(scope: Any) -> None:

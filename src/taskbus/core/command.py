@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from taskbus.model.builtin import COMMANDS, EXEC_COMMAND, HTTP_COMMAND
+from taskbus.model.builtin import EXEC_COMMAND, HTTP_COMMAND
 from taskbus.model.errors import InvalidArgument, JobNotFound
 from taskbus.model.job import FINAL, Job, State
 from taskbus.model.json import check_field, load
@@ -29,6 +29,7 @@ from taskbus.model.options import (
     check_retries,
 )
 from taskbus.model.program import is_allowed, words
+from taskbus.model.uri import COMMANDS
 from taskbus.port.store import Store
 
 # In an http command's URL: the job's number.
@@ -56,7 +57,7 @@ def tag(number: int) -> str:
 
 def numbered(store: Store, number: int) -> Job:
     """The job with this number, or JobNotFound."""
-    for job in store.jobs((), COMMANDS, "", 1, tag(number)):
+    for job in store.jobs((), f"{COMMANDS}.*", "", 1, tag(number)):
         return job
     raise JobNotFound(str(number))
 

@@ -15,11 +15,12 @@ from taskbus.edge.batch import Batch
 from taskbus.edge.request import named, whole
 from taskbus.model.access import READ
 from taskbus.model.apimap import ApiMap
-from taskbus.model.builtin import COMMANDS, HTTP_COMMAND
+from taskbus.model.builtin import HTTP_COMMAND
 from taskbus.model.errors import InvalidArgument, NotReporting, Unauthenticated
 from taskbus.model.job import State
 from taskbus.model.portable import portable_text
 from taskbus.model.settings import Settings
+from taskbus.model.uri import COMMANDS
 from taskbus.port.clock import Clock
 from taskbus.port.store import Store
 
@@ -97,7 +98,7 @@ class QueueServer:
         self._permit(details).require(READ, HTTP_COMMAND)
 
         def read() -> Any:
-            found = self._store.counts((*_WAITS, State.RUNNING), COMMANDS)
+            found = self._store.counts((*_WAITS, State.RUNNING), f"{COMMANDS}.*")
             working = found.get(State.RUNNING, 0)
             return {
                 "waiting": sum(found.get(state, 0) for state in _WAITS),

@@ -31,6 +31,7 @@ _STATUS = {
     "taskbus.error.not_unique": 409,
     "taskbus.error.job_ended": 409,
     "taskbus.error.not_replayable": 409,
+    "taskbus.error.not_reporting": 409,
     "taskbus.error.cancelled": 410,
     "taskbus.error.job_changed": 412,
     "taskbus.error.too_large": 413,

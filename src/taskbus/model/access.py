@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.options import Rate, check_name, check_rate
-from taskbus.model.uri import RESERVED, check_uri, covers, is_pattern
+from taskbus.model.uri import COMMANDS, RESERVED, check_uri, covers, in_namespace, is_pattern
 
 CALL, SUBMIT, READ, MANAGE = "call", "submit", "read", "manage"
 PUBLISH, HOOKS, METRICS = "publish", "hooks", "metrics"
@@ -148,7 +148,8 @@ def parse_scope(text: object) -> Scope:
     if pattern == EVERYTHING:
         return Scope(action, pattern)
     base = pattern[:-2] if is_pattern(pattern) else pattern
-    if is_reserved(base):
+    # Commands are jobs that callers ask for, through the queue server.
+    if is_reserved(base) and not in_namespace(f"{base}.", COMMANDS):
         remedy = "name URIs of the API map; the bus's own procedures look at those of their jobs"
         raise InvalidArgument("scope", text, "is below a reserved namespace", remedy)
     try:

@@ -9,11 +9,10 @@ from typing import Any
 from taskbus.model.apimap import Entry
 from taskbus.model.json import dump
 from taskbus.model.settings import Settings
+from taskbus.model.uri import COMMANDS
 
 OWN = "own"
-# Of the queue server; no other task is below.
-COMMANDS = "taskbus.task.command.*"
-HTTP_COMMAND, EXEC_COMMAND = "taskbus.task.command.http", "taskbus.task.command.exec"
+HTTP_COMMAND, EXEC_COMMAND = f"{COMMANDS}.http", f"{COMMANDS}.exec"
 
 
 def built_in(settings: Settings) -> tuple[Entry, ...]:

@@ -11,8 +11,9 @@ _STRICT = re.compile(r"[0-9a-z_]+(\.[0-9a-z_]+)+")
 _LOOSE = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
 _LONGEST = 255
 
-# The bus' own tasks, whose jobs are like all others.
+# The bus' own tasks, and those of them that the queue server's clients ask for.
 TASKS = "taskbus.task"
+COMMANDS = "taskbus.task.command"
 RESERVED = ("wamp", "taskbus", "crossbar")
 
 

@@ -8,6 +8,7 @@ from taskbus.handler.perform import signal_name
 from taskbus.model.errors import HandlerUnreachable, TaskFailure, TaskKilled
 from taskbus.model.program import is_allowed
 from taskbus.model.task import TaskInput, TaskResult
+from taskbus.model.trace import VARIABLES, trace_environment
 
 # The job's number, for the program.
 VARIABLE = "TASKBUS_JOB"
@@ -31,7 +32,7 @@ def run(task: TaskInput, programs: Sequence[Sequence[str]]) -> TaskResult:
         pid = os.posix_spawnp(
             argv[0],
             argv,
-            {**os.environ, VARIABLE: str(task.kwargs["number"])},
+            _environment(task),
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             setsigdef=_SIGNALS,
         )
@@ -45,3 +46,9 @@ def run(task: TaskInput, programs: Sequence[Sequence[str]]) -> TaskResult:
     if status > 0:
         raise TaskFailure(f"{argv[0]} exited with status {status}", status=status)
     return TaskResult(status=status)
+
+
+def _environment(task: TaskInput) -> dict[str, str]:
+    """Ours, without the trace of whoever started the bus."""
+    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return {**kept, **trace_environment(task.details), VARIABLE: str(task.kwargs["number"])}

@@ -14,6 +14,7 @@ from taskbus.handler.egress import AddressForbidden, Egress
 from taskbus.handler.timely import timely_response
 from taskbus.model.errors import HandlerUnreachable, TaskFailure, TaskTimeout
 from taskbus.model.task import TaskInput, TaskResult
+from taskbus.model.trace import trace_headers
 from taskbus.task.reports import Reports
 
 # What the target needs to report the job's progress.
@@ -57,7 +58,11 @@ def run(task: TaskInput, allow: Sequence[str]) -> TaskResult:
     deadline = time.monotonic() + told["timeout"]
     egress = Egress(allow)
     with Reports(task) as reports:
-        about = {NUMBER_HEADER: str(told["number"]), TOKEN_HEADER: reports.token}
+        about = {
+            NUMBER_HEADER: str(told["number"]),
+            TOKEN_HEADER: reports.token,
+            **trace_headers(task.details),
+        }
         request = _Request(told["method"], urlsplit(told["url"]), form(told["params"]))
         first = request.origin
         for _ in range(_MOST_REDIRECTS + 1):

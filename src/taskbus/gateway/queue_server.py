@@ -1,0 +1,278 @@
+"""The routes of the queue server: what clients of another one know, answered as that one does."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from taskbus.gateway.describe import NUMBER, TEXT, an_object, answer, body, operation, parameter
+from taskbus.gateway.own import Own
+from taskbus.gateway.php_form import parse_form
+from taskbus.gateway.problem import HttpError, as_error, problem_headers, status_of
+from taskbus.gateway.route import Answer, Bus, Request, Route, parse_json
+from taskbus.model.errors import InvalidArgument, Unauthenticated, shown
+from taskbus.model.queue_server import LOOPBACK
+from taskbus.model.settings import Settings
+from taskbus.task.http_command import TOKEN_HEADER
+
+_JSON = {"Content-Type": "application/json;charset=utf-8", "Cache-Control": "no-store"}
+_FORM = "application/x-www-form-urlencoded"
+_NOT_FOUND = 404
+_WHOLE = {"type": "integer"}
+_COMMAND = {
+    "type": "object",
+    "description": "http: url, and where wanted method, timeout and params; exec: cmd",
+    "properties": {
+        "type": {"enum": ["http", "exec"]},
+        "url": {"type": "string", "description": "__JOBID__ in it is the job's id"},
+        "method": TEXT,
+        "timeout": NUMBER,
+        "params": {"type": ["object", "array"]},
+        "cmd": {"type": ["string", "array"]},
+    },
+    "required": ["type"],
+}
+_DONE = "a command that runs once the job has ended"
+_ADDED = {
+    "type": "object",
+    "properties": {
+        "command": _COMMAND,
+        "priority": {"type": ["integer", "string"], "description": "higher runs earlier"},
+        "context": TEXT,
+        "retries": {"type": ["integer", "string"]},
+        "callback_done": {"type": "object", "description": _DONE},
+        "callback_error": {"type": "object", "description": f"{_DONE} without success"},
+    },
+    "required": ["command"],
+}
+_OK = {"status": {"const": "OK"}}
+_ERRORS = an_object(
+    "status data", status=_WHOLE, data=TEXT, error=TEXT, field=TEXT, value={}, remedy=TEXT
+)
+_REFUSED = {
+    status: answer(text, _ERRORS)
+    for status, text in (
+        (400, "the body is wrong"),
+        (401, "it needs an access key"),
+        (403, "the access key has no scope for it"),
+    )
+}
+_UNKNOWN = {_NOT_FOUND: answer("there is no such job", _ERRORS)}
+_ID = parameter("id", "path", "the job_id of the answer to /jobs/add")
+ADD = operation(
+    "Add a job, as clients of another queue server do; forms are taken, too",
+    answers={200: answer("it is stored", an_object("status job_id", **_OK, job_id=TEXT)),
+             **_REFUSED},
+    requestBody=body(_ADDED),
+)  # fmt: skip
+COUNTS = operation(
+    "How many of these jobs wait and run",
+    answers={
+        200: answer(
+            "their counts",
+            an_object(
+                "status data",
+                status=_WHOLE,
+                data=an_object(
+                    "waiting working max_threads free_threads",
+                    waiting=_WHOLE, working=_WHOLE, max_threads=_WHOLE, free_threads=_WHOLE,
+                ),
+            ),
+        ),
+        **_REFUSED,
+    },
+)  # fmt: skip
+JOB = operation(
+    "How one of these jobs stands: worker_status is 0, it waits, 1, it runs, 3, it has succeeded, "
+    "or 99, it has not",
+    _ID,
+    answers={
+        200: answer(
+            "the job",
+            an_object(
+                "status data",
+                status=_WHOLE,
+                data=an_object(
+                    "id worker_status time_added time_completed priority",
+                    id=_WHOLE,
+                    worker_status={"enum": [0, 1, 3, 99]},
+                    time_added=TEXT,
+                    time_completed={"type": ["string", "null"]},
+                    priority=_WHOLE,
+                ),
+            ),
+        ),
+        **_REFUSED,
+        **_UNKNOWN,
+    },
+)
+PROGRESS = operation(
+    "What the target of an http command tells of its progress",
+    _ID,
+    parameter(TOKEN_HEADER, "header", "as it came with the request of the job"),
+    answers={
+        200: answer("it is told", an_object("status", **_OK)),
+        **_REFUSED,
+        **_UNKNOWN,
+        409: answer("the request is not under way any more", _ERRORS),
+    },
+    requestBody=body(
+        {
+            "type": "object",
+            "properties": {"progress": {"type": ["number", "string"]}, "message": TEXT},
+            "required": ["progress"],
+        }
+    ),
+)
+_JOB_NOT_FOUND = "taskbus.error.job_not_found"
+_LONGEST_NUMBER = 15
+# What a browser, or another proxy, sends with a request that is not this machine's own.
+_FOREIGN = ("origin", "forwarded", "via")
+
+
+class QueueServer:
+    """Whoever comes with a credential is asked for by it; where the settings open the door to this
+    machine, a program on it comes in as the gateway itself.
+    """
+
+    def __init__(self, settings: Settings, own: Own) -> None:
+        self._is_wanted = settings.queue_server
+        self._is_open = settings.queue_server_open_to == LOOPBACK
+        self._own = own
+
+    def routes(self) -> list[Route]:
+        """None where the settings do not want it."""
+        if not self._is_wanted:
+            return []
+        return [
+            _route("POST", "/jobs/add", self.add, ADD),
+            _route("GET", "/jobs/status", self.counts, COUNTS),
+            _route("GET", "/jobs/status/{id}", self.job, JOB),
+            _route("POST", "/jobs/progress/{id}", self.progress, PROGRESS),
+        ]
+
+    async def add(self, request: Request, bus: Bus) -> Answer:
+        """A new job."""
+        told = await self._call(request, bus, "taskbus.queue_server.add", body_of(request))
+        return _answer({"status": "OK", "job_id": str(told["number"])})
+
+    async def counts(self, request: Request, bus: Bus) -> Answer:
+        """All jobs."""
+        told = await self._call(request, bus, "taskbus.queue_server.counts")
+        return _answer({"status": 200, "data": told})
+
+    async def job(self, request: Request, bus: Bus) -> Answer:
+        """One job."""
+        told = await self._call(request, bus, "taskbus.queue_server.job", _number(request))
+        return _answer({"status": 200, "data": told})
+
+    async def progress(self, request: Request, _bus: Bus) -> Answer:
+        """How far the target of a job is. The token is enough: it is good for this alone."""
+        token = request.headers.get(TOKEN_HEADER)
+        if token is None:
+            raise Unauthenticated(
+                f"the header {TOKEN_HEADER} is missing",
+                field=TOKEN_HEADER,
+                remedy="send it as it came with the request of the job",
+            )
+        told = body_of(request)
+        await self._own.call(
+            "taskbus.queue_server.progress",
+            _number(request), token, _share(told.get("progress")), told.get("message"),
+        )  # fmt: skip
+        return _answer({"status": "OK"})
+
+    async def _call(self, request: Request, bus: Bus, uri: str, *args: Any) -> Any:
+        if not self._is_open or "authorization" in request.headers:
+            return await bus.call(uri, *args)
+        check_local(request)
+        return await self._own.call(uri, *args)
+
+
+def check_local(request: Request) -> None:
+    """Raises Unauthenticated where it does not come from a program on this machine.
+
+    A web page must not come in through its reader's browser: it sends its origin, or, by a name of
+    its own for this address, another host.
+    """
+    try:
+        is_here = ip_address(request.client).is_loopback
+    except ValueError:
+        is_here = False
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    fetched = request.headers.get("sec-fetch-site", "none")
+    foreign = [name for name in _FOREIGN if name in request.headers]
+    if is_here and _is_loopback(host) and fetched == "none" and not foreign:
+        return
+    raise Unauthenticated(
+        "this needs an access key: it does not come from a program on this machine",
+        field="authorization",
+        remedy="send Authorization: Bearer KEY; 'taskbus key create' makes keys",
+    )
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """The object in the body, JSON or a form; raises InvalidArgument."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # Many clients send JSON and call it a form, as curl and PHP do where they are told nothing.
+    if kind == _FORM and not request.body.lstrip().startswith(b"{"):
+        return parse_form(request.body)
+    value = parse_json(request.body)
+    if not isinstance(value, dict):
+        raise InvalidArgument("body", value, "not an object", 'send {"command": {...}}')
+    return value
+
+
+def _route(
+    method: str,
+    path: str,
+    handler: Callable[[Request, Bus], Awaitable[Answer]],
+    doc: Mapping[str, Any],
+) -> Route:
+    """Errors have the form that the other answers have; what is in the query is ignored."""
+
+    async def handle(request: Request, bus: Bus) -> Answer:
+        try:
+            return await handler(request, bus)
+        except Exception as error:  # noqa: BLE001 - the client hears of it
+            uri, message, about = as_error(error)
+            status = status_of(uri)
+            headers = {**problem_headers(status, about), **_JSON}
+            if isinstance(error, HttpError):
+                headers |= error.headers
+            return Answer(status, _refusal(uri, status, message, about), headers)
+
+    return Route(method, path, handle, doc, public=True, open_query=True)
+
+
+def _refusal(uri: str, status: int, message: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    if uri == _JOB_NOT_FOUND:
+        return {"status": _NOT_FOUND, "data": "Job not found"}
+    known = {name: shown(about[name]) for name in ("field", "value", "remedy") if name in about}
+    return {"status": status, "data": message, "error": uri, **known}
+
+
+def _answer(body: Mapping[str, Any]) -> Answer:
+    return Answer(200, body, _JSON)
+
+
+def _number(request: Request) -> int:
+    text = request.params["id"]
+    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+    # No job has the number 0.
+    return int(text) if is_number else 0
+
+
+def _share(value: Any) -> Any:
+    """A number of a form is a text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
