@@ -12,6 +12,7 @@ from taskbus.core.admission import Admission, Sweep, touched
 from taskbus.core.cancel import cancel
 from taskbus.core.chores import Chores
 from taskbus.core.lease import claim, take_over
+from taskbus.core.limit import Lane, Valve, as_it_is
 from taskbus.core.settle import settle
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.apimap import ApiMap, Entry
@@ -48,13 +49,22 @@ class Site:
         self.liveness = Names()
         self.now = 1000.0
         self.limit()
+        self.valve: Valve = as_it_is
         self.admission = Admission(
-            self.store, self.limits, self.clock, lambda: self.api, self.liveness.identity()
+            self.store,
+            self.limits,
+            self.clock,
+            lambda: self.api,
+            self.liveness.identity(),
+            self.through,
         )
         self.sweep = Sweep(self.admission, self.limits, self.queue, self.clock)
 
     def clock(self) -> float:
         return self.now
+
+    def through(self, lane: Lane) -> Lane:
+        return self.valve(lane)
 
     def limit(self, concurrency: int | None = None, rate: Rate | None = None) -> None:
         """Change the API map."""
@@ -471,3 +481,25 @@ def test_all_end_whatever_the_order_of_steps(site: Site) -> None:
             site.end(running[-1], survives=turn % 2 > 0, error="no luck" if turn % 5 == 0 else "")
     assert all(later - one >= 5.0 for one, later in zip(begun, begun[3:], strict=False))
     assert site.limits.places(URI) == []
+
+
+def test_a_valve_closes_one_lane_and_opens_it_again(site: Site) -> None:
+    site.limit(concurrency=3)
+    closed = f"{URI}#bad"
+    site.valve = lambda lane: (
+        lane._replace(places=0, rule="closed") if lane.name == closed else lane
+    )
+    bad = [site.submit(concurrency_key="bad") for _ in range(4)]
+    assert [site.begin(job) for job in bad] == [State.WAITING] * 4
+    assert site.reason(bad[0]) == f"limit of {closed}: closed"
+    assert site.begin(site.submit(concurrency_key="good")) is State.RUNNING
+    site.now += 5
+    assert site.sweep.run() == 0
+    site.valve = lambda lane: lane._replace(places=1)
+    site.now += 5
+    assert site.sweep.run() == 1
+    assert site.deliver() == [bad[0].id]
+    assert site.begin(bad[0]) is State.RUNNING
+    site.valve = as_it_is
+    site.end(bad[0])
+    assert site.deliver() == [job.id for job in bad[1:]]

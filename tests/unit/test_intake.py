@@ -92,7 +92,8 @@ def test_what_few_jobs_say_is_their_policy() -> None:
         concurrency_key="a",
         rate_key="b",
     )
-    said = policy._asdict() | {"backoff": policy.backoff._asdict()}
+    numbers = {"first": 2.0, "factor": 3.0, "longest": 60.0, "jitter": 0.0}
+    said = policy._asdict() | {"backoff": numbers}
     assert Policy.of(prepared(**said).job.policy) == policy
 
 

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskbus.core.retry import backoff, is_worth
-from taskbus.model.options import Backoff
+from taskbus.core.retry import backoff, is_worth, wish
+from taskbus.model.options import LONGEST_DELAY, Backoff
+from taskbus.model.policy import Policy
 
-FIRST, _, LONGEST, JITTER = Backoff()
+FIRST, LONGEST, JITTER = Backoff().first, Backoff().longest, Backoff().jitter
 
 
 def test_it_doubles() -> None:
@@ -53,3 +54,30 @@ def test_only_named_errors_are_worth_another_attempt(
     error: str, retry_on: tuple[str, ...], expected: bool
 ) -> None:
     assert is_worth(error, retry_on) is expected
+
+
+def test_steps_instead_of_powers() -> None:
+    policy = Backoff(steps=(5.0, 300.0, 1800.0), jitter=0.1)
+    assert [backoff(failures, 0.5, policy) for failures in range(1, 6)] == [
+        5,
+        300,
+        1800,
+        1800,
+        1800,
+    ]
+    assert (backoff(2, 0.0, policy), backoff(2, 1.0, policy)) == pytest.approx((270, 330))
+    assert Policy.of(Policy(backoff=policy).text).backoff == policy
+
+
+def test_the_backoff_of_a_job_that_an_older_version_has_stored() -> None:
+    assert Policy.of('{"backoff":[2.0,3.0,20.0,0.0]}').backoff == Backoff(2.0, 3.0, 20.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("about", "seconds"),
+    [({"retry_after": 120}, 120), ({"retry_after": 0.5}, 0.5), ({}, 0),
+     ({"retry_after": -1}, 0), ({"retry_after": True}, 0), ({"retry_after": "7"}, 0),
+     ({"retry_after": 1e300}, LONGEST_DELAY)],
+)  # fmt: skip
+def test_an_error_may_ask_for_time(about: dict[str, object], seconds: float) -> None:
+    assert wish(about) == seconds

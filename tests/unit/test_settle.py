@@ -7,7 +7,8 @@ import pytest
 from taskbus.core import settle as settling
 from taskbus.core.retention import STANDARD_RETENTION
 from taskbus.core.settle import settle
-from taskbus.handler.perform import Outcome
+from taskbus.handler.perform import Outcome, failure_text
+from taskbus.model.errors import TaskFailure
 from taskbus.model.job import Job, State
 from taskbus.model.options import Backoff
 from taskbus.model.policy import Policy
@@ -105,3 +106,12 @@ def test_what_was_asked_to_end_and_succeeded_has_succeeded() -> None:
 def test_only_a_running_job_can_be_settled(state: State) -> None:
     with pytest.raises(ValueError, match="no transition"):
         settle(a_job(state=state), Outcome(True, "1"), 2000.0)
+
+
+def test_an_error_that_asks_for_more_time_gets_it() -> None:
+    policy = Policy(backoff=Backoff(first=10.0, jitter=0.0)).text
+    for asked, due in ((3600, 5600.0), (1, 2010.0)):
+        job = attempt(retries=1, policy=policy)
+        outcome = Outcome(False, failure_text(TaskFailure("busy", retry_after=asked)))
+        change = settle(job, outcome, 2000.0)
+        assert (change.after.state, change.after.due) == (State.RETRYING, due)

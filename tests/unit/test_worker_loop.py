@@ -23,7 +23,7 @@ from taskbus.core.chores import Chores
 from taskbus.core.follow import Ends, FollowUps
 from taskbus.core.lease import MOST_LOSSES
 from taskbus.model.apimap import ApiMap, Entry
-from taskbus.model.errors import StoreUnavailable
+from taskbus.model.errors import StoreUnavailable, TaskFailure
 from taskbus.model.job import Change, Job, State
 from taskbus.model.json import dump
 from taskbus.model.policy import Policy
@@ -94,6 +94,7 @@ class Site:
         self.liveness = Names()
         self.readiness = 0
         self.on_ready: Callable[[], object] = lambda: None
+        self.enclose: Callable[[Job], Any] = lambda _: None
 
     def submit(self, name: str, *args: Any, **fields: Any) -> Job:
         """A queued job that calls a task of ``tests.support.tasks``."""
@@ -125,6 +126,7 @@ class Site:
             task_path=PATH,
             ttr=ttr,
             on_ready=on_ready,
+            enclose=self.enclose,
         )
         hang_guard = threading.Timer(PATIENCE, os.kill, (os.getpid(), signal.SIGTERM))
         hang_guard.start()
@@ -831,3 +833,39 @@ def test_a_killed_workers_job_is_taken_over_by_the_next(program: Program, meetin
     now = program.store.job(job.id)
     assert now is not None
     assert (now.state, now.attempt, now.losses) == (State.SUCCEEDED, 2, 1)
+
+
+def test_what_is_enclosed_reaches_the_task_and_is_not_stored(site: Site) -> None:
+    site.enclose = lambda job: {"secret": job.uri}
+    job = site.submit("whoami")
+    site.work(1)
+    [[told], _] = json.loads(site.store.result(job.id) or "").values()
+    assert told["enclosed"] == {"secret": "com.t.whoami"}
+    assert "secret" not in site.now(job).details
+    assert all("secret" not in event.data for event in site.store.events(job.id))
+
+
+def test_an_attempt_may_end_before_it_begins(site: Site) -> None:
+    def refuse(_job: Job) -> None:
+        raise TaskFailure("nobody is there", error_uri="com.x.gone")
+
+    site.enclose = refuse
+    job = site.submit("whoami")
+    site.work(1)
+    assert site.now(job).state is State.FAILED
+    assert json.loads(site.now(job).error or "")["error"] == "com.x.gone"
+
+
+def test_what_cannot_be_enclosed_now_is_waited_for(site: Site) -> None:
+    answers: list[Any] = [StoreUnavailable("away"), "here"]
+
+    def enclose(_job: Job) -> Any:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return answer
+
+    site.enclose = enclose
+    job = site.submit("whoami")
+    site.work(1, ttr=3.0)
+    assert "here" in (site.store.result(job.id) or "")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from taskbus.core.chores import BITE, Chore, place
-from taskbus.core.limit import Lane, free, lane_named, lanes_of, taken
+from taskbus.core.limit import Lane, Valve, as_it_is, free, lane_named, lanes_of, taken
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import UnknownUri
 from taskbus.model.job import Change, State, move
@@ -45,8 +45,10 @@ class Admission:
         clock: Clock,
         api: Callable[[], ApiMap],
         actor: str,
+        valve: Valve = as_it_is,
     ) -> None:
         """``actor``: who lets jobs go on, as the journal tells it."""
+        self._valve = valve
         self._store = store
         self._limits = limits
         self._clock = clock
@@ -67,7 +69,7 @@ class Admission:
         if not lanes:
             return claim
         job, places, held_lane = start.before.id, [], None
-        for lane in lanes:
+        for lane in map(self._valve, lanes):
             rest = free(lane, taken(self._limits.places(lane.name), now, job))
             if not rest:
                 return [*claim[:-1], self._wait(start, lane, now)]
@@ -87,6 +89,7 @@ class Admission:
         if lane is None:
             moved = self._go_on(lane_name, BITE, queue, "there is no limit any more", now)
             return Look(moved, now if moved == BITE else now + _FULL_SECONDS)
+        lane = self._valve(lane)
         places = self._limits.places(lane_name)
         count = len(free(lane, taken(places, now)))
         if not count:

@@ -7,7 +7,7 @@ A lane is named by the entry's pattern, with ``#key`` where the job has one, and
 front of a rate's: ``com.example.x#ann``, ``rate com.example.x``.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import islice
 from typing import NamedTuple
 
@@ -34,6 +34,15 @@ class Lane(NamedTuple):
     def place(self, nth: int, job: str, now: float) -> Place:
         """The place as the job takes it."""
         return Place(self.name, nth, job, None if self.seconds is None else now + self.seconds)
+
+
+# A lane as it is to be used now, where something else than the API map decides on that as well.
+Valve = Callable[[Lane], Lane]
+
+
+def as_it_is(lane: Lane) -> Lane:
+    """The valve of a bus that has none."""
+    return lane
 
 
 def lanes_of(job: Job, entry: Entry) -> list[Lane]:

@@ -1,9 +1,10 @@
 """Whether and when a failed job is tried again."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from taskbus.model.options import STANDARD_BACKOFF, Backoff
+from taskbus.model.options import LONGEST_DELAY, STANDARD_BACKOFF, Backoff
 from taskbus.model.uri import covers
 
 
@@ -20,10 +21,23 @@ def backoff(
 
     ``chance`` from 0.0 to 1.0 replaces the random number.
     """
-    exponent = min(failures - 1, 1000)
-    try:
-        base = min(policy.longest, policy.first * policy.factor**exponent)
-    except OverflowError:
-        base = policy.longest
+    steps = policy.steps
+    base = steps[min(failures, len(steps)) - 1] if steps else _power(failures, policy)
     spread = random.random() if chance is None else chance  # noqa: S311 - no secret
     return base * (1 - policy.jitter + 2 * policy.jitter * spread)
+
+
+def wish(about: Mapping[str, Any]) -> float:
+    """The seconds that an error itself asks to wait, under ``retry_after``; 0 where it does not."""
+    seconds = about.get("retry_after")
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        return 0.0
+    # A NaN fails the comparison.
+    return float(min(seconds, LONGEST_DELAY)) if seconds > 0 else 0.0
+
+
+def _power(failures: int, policy: Backoff) -> float:
+    try:
+        return min(policy.longest, policy.first * policy.factor ** min(failures - 1, 1000))
+    except OverflowError:
+        return policy.longest

@@ -2,7 +2,7 @@
 
 from taskbus.core.cancel import cancelled
 from taskbus.core.retention import STANDARD_RETENTION, Retention, expiry
-from taskbus.core.retry import backoff, is_worth
+from taskbus.core.retry import backoff, is_worth, wish
 from taskbus.handler.perform import Outcome
 from taskbus.model.job import Change, Job, Note, State, move, note
 from taskbus.model.json import load
@@ -39,7 +39,7 @@ def settle(
     failures = job.failures + 1
     policy = Policy.of(job.policy)
     if failures <= job.retries and is_worth(told["error"], policy.retry_on):
-        due = now + backoff(failures, policy=policy.backoff)
+        due = now + max(backoff(failures, policy=policy.backoff), wish(told["about"]))
         return move(
             job, State.RETRYING, now, reason="failed, will be tried again", actor=actor,
             data=data | {"due": due}, due=due, failures=failures, error=outcome.body, **ended,

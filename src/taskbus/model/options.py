@@ -34,13 +34,15 @@ _PERIODS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 class Backoff(NamedTuple):
     """Seconds until the next attempt: ``first``, then ``factor`` times more after each failure, at
-    most ``longest``; give or take the share ``jitter`` of it, by chance.
+    most ``longest``; give or take the share ``jitter`` of it, by chance. ``steps``, which only the
+    bus' own tasks have, are the seconds after each failure instead; the last one is for all others.
     """
 
     first: float = 1.0
     factor: float = 2.0
     longest: float = 3600.0
     jitter: float = 0.25
+    steps: tuple[float, ...] = ()
 
 
 STANDARD_BACKOFF = Backoff()
@@ -126,18 +128,19 @@ def check_backoff(value: Any) -> Backoff:
     remedy = "write {first = 1, factor = 2, longest = 3600, jitter = 0.25}, each may be missing"
     if not isinstance(value, dict):
         raise InvalidArgument("backoff", value, "not an object", remedy)
-    for name in value:
-        if name not in Backoff._fields:
-            raise InvalidArgument(f"backoff.{name}", value[name], "unknown option", remedy)
     limits = {
         "first": (0.0, LONGEST_DELAY),
         "factor": (1.0, 1000.0),
         "longest": (0.0, LONGEST_DELAY),
         "jitter": (0.0, 1.0),
     }
-    return Backoff(
-        **{name: _number(f"backoff.{name}", value[name], *limits[name]) for name in value}
-    )
+    for name in value:
+        if name not in limits:
+            raise InvalidArgument(f"backoff.{name}", value[name], "unknown option", remedy)
+    said: dict[str, Any] = {
+        name: _number(f"backoff.{name}", value[name], *limits[name]) for name in value
+    }
+    return Backoff(**said)
 
 
 def check_retry_on(value: Any) -> tuple[str, ...]:

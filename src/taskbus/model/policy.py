@@ -41,7 +41,9 @@ class Policy(NamedTuple):
         """The policy in a job's column."""
         told = load(text)
         if "backoff" in told:
-            told["backoff"] = Backoff(*told["backoff"])
+            # Jobs stored by an older version have no steps.
+            first, factor, longest, jitter, *steps = told["backoff"]
+            told["backoff"] = Backoff(first, factor, longest, jitter, tuple(*steps))
         if "retry_on" in told:
             told["retry_on"] = tuple(told["retry_on"])
         return Policy(**told)

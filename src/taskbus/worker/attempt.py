@@ -39,9 +39,10 @@ class Attempt:
         keep_every: float,
         before: list[dict[str, Any]] | None = None,
         span: Span = NO_SPAN,
+        enclosed: Any = None,
     ) -> None:
-        """Hands the job to the child, with how those ``before`` it have ended; raises OSError when
-        that spare had died.
+        """Hands the job to the child, with how those ``before`` it have ended and with what is
+        ``enclosed`` for its task alone; raises OSError when that spare had died.
         """
         self.job = job
         self.pattern = pattern
@@ -65,7 +66,7 @@ class Attempt:
         self._limits = Limits.of(job, child.pid)
         self._look_at = now + LOOK_SECONDS if self._limits else math.inf
         self._overrun: TaskFailure | None = None
-        child.start(_given(job, pattern, before, span))
+        child.start(_given(job, pattern, before, span, enclosed))
 
     @property
     def wake(self) -> float:
@@ -226,12 +227,20 @@ def _receive(fd: int) -> bytes | None:
         return b""
 
 
-def _given(job: Job, pattern: str, before: list[dict[str, Any]] | None, span: Span) -> bytes:
+def _given(
+    job: Job,
+    pattern: str,
+    before: list[dict[str, Any]] | None,
+    span: Span,
+    enclosed: Any,
+) -> bytes:
     """The job as the child reads it; args and kwargs stay the JSON that they are."""
     details = load(job.details) | {"job": job.id, "attempt": job.attempt}
     details = with_trace(details, span.trace)
     if before is not None:
         details["after"] = before
+    if enclosed is not None:
+        details["enclosed"] = enclosed
     return (
         f'{{"handler":{dump(pattern)},"uri":{dump(job.uri)},"args":{job.args},'
         f'"kwargs":{job.kwargs},"details":{dump(details)}}}'

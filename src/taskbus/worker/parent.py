@@ -15,6 +15,7 @@ from typing import Any
 
 from taskbus.core.admission import Admission
 from taskbus.core.follow import FollowUps
+from taskbus.core.limit import Valve, as_it_is
 from taskbus.core.retention import STANDARD_RETENTION, Retention
 from taskbus.core.tally import Tally
 from taskbus.core.untraced import NO_SPANS
@@ -39,6 +40,10 @@ from taskbus.worker.spares import ForkerGone, Spares
 log = logging.getLogger(__name__)
 
 
+def _nothing(_job: Job) -> None:
+    return None
+
+
 class Worker:
     """A few slots, one forker."""
 
@@ -58,10 +63,13 @@ class Worker:
         retention: Retention = STANDARD_RETENTION,
         spans: Spans = NO_SPANS,
         tally: Tally | None = None,
+        enclose: Callable[[Job], Any] = _nothing,
+        valve: Valve = as_it_is,
     ) -> None:
         """``queues``: a connection for each job that may run at a time; ``load_map`` reads the API
         map anew; ``ttr``: seconds a claim lasts without a sign of life; ``on_ready`` is called
-        whenever the worker has asked for a job.
+        whenever the worker has asked for a job. ``enclose``: what an attempt is given that is not
+        stored with its job; where it raises a TaskbusError, the attempt has failed by that.
         """
         self._slots = [Slot(queue) for queue in queues]
         self._clock = clock
@@ -80,7 +88,8 @@ class Worker:
         self._store_pause = FIRST_PAUSE
         self._listen()
         self._api, self._spares = self._warm()
-        admission = Admission(store, limits, clock, lambda: self._api, liveness.identity())
+        self._enclose = enclose
+        admission = Admission(store, limits, clock, lambda: self._api, liveness.identity(), valve)
         self._ledger = Ledger(
             self._slots,
             store,
@@ -200,6 +209,10 @@ class Worker:
             return  # It may be somebody else's by now: the store has to be asked first.
         try:
             pattern = self._api.of_job(job.uri).pattern
+            enclosed = self._enclose(job)
+        except StoreUnavailable as error:
+            log.warning("job %s: %s", job.id, error)
+            return
         except TaskbusError as error:
             slot.outcome = Outcome(False, failure_text(error))
             return
@@ -211,7 +224,15 @@ class Worker:
                 span = self._spans.begin(ATTEMPT, job.uri, trace, job=job.id, attempt=job.attempt)
                 try:
                     slot.attempt = Attempt(
-                        job, pattern, child, self._spares, now, keep_every, slot.before, span
+                        job,
+                        pattern,
+                        child,
+                        self._spares,
+                        now,
+                        keep_every,
+                        slot.before,
+                        span,
+                        enclosed,
                     )
                     return
                 except OSError:

@@ -6,7 +6,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from taskbus.model.errors import InvalidArgument
-from taskbus.model.signature import check_secret, new_secret, sign
+from taskbus.model.webhook_signature import check_secret, new_secret, sign
 
 BODY = '{"type":"com.example.x","data":{"name":"Jos\u00e9"}}'
 
