@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that nobody knows, by openssl."""
+"""A certificate for 127.0.0.1 and hooks.example that nobody knows, by openssl."""
 
 import ssl
 import subprocess
@@ -19,7 +19,7 @@ def make_certificate(folder: Path) -> Certificate:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
          "-nodes", "-days", "2", "-subj", "/CN=taskbus test", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", file],
+         "subjectAltName=IP:127.0.0.1,DNS:hooks.example", "-keyout", key, "-out", file],
         check=True, capture_output=True,
     )  # fmt: skip
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -192,3 +192,38 @@ def test_a_var_too_long_for_its_sockets() -> None:
     assert error.message.startswith(f"{FILE}:4: ")
     # Bytes count, not characters.
     refused(f'[site]\nvar = "{fits[:-1]}é"')
+
+
+EXPOSED = '[webhooks]\nexposed = ["com.example.shop.*", "job.*", "taskbus.webhook.disabled"]\n'
+
+
+def test_webhooks_have_workers_of_their_own() -> None:
+    assert "webhooks" not in parse("").queues
+    settings = parse(EXPOSED)
+    assert settings.pools[-1] == Pool("webhooks", 1, 16, ("webhooks",))
+    assert settings.queues == {"default", "webhooks"}
+    for pool in ('[worker]\nqueues = ["default", "webhooks"]', "[pool.webhooks]\nslots = 64"):
+        found = [one for one in parse(EXPOSED + pool).pools if "webhooks" in one.queues]
+        assert len(found) == 1
+        assert found[0].slots in (2, 64)
+    error = refused(EXPOSED + '[pool.webhooks]\nqueues = ["other"]')
+    assert "no worker takes the deliveries" in error.message
+    assert ":4:" in error.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['exposed = ["taskbus.job.*"]', 'exposed = ["wamp.*"]', 'exposed = "com.example.x"',
+     "exposed = [7]", 'exposed = ["*"]', 'allow = ["10.1.0.0/8"]', 'allow = ["private"]',
+     'allow = "10.0.0.0/8"', "allow = [10]", "timeout = 0", "disable_after = 0", "concurrency = 0",
+     "disable_after = true"],
+)  # fmt: skip
+def test_wrong_settings_of_webhooks(line: str) -> None:
+    error = refused(f"[webhooks]\n{line}")
+    assert f":2: webhooks.{line.split()[0]}: " in error.message
+    assert error.about["remedy"]
+
+
+def test_networks_that_deliveries_may_reach() -> None:
+    settings = parse('[webhooks]\nallow = ["10.1.0.0/16", "fd00::/8", "127.0.0.1"]')
+    assert settings.webhook_networks == ("10.1.0.0/16", "fd00::/8", "127.0.0.1/32")

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from taskbus.model.incoming import Incoming, check_incoming, check_target, check
 from taskbus.model.located import LocatedToml
 from taskbus.model.options import DEFAULT_QUEUE, check_queue, check_retention
 from taskbus.model.queue_server import KEYS, OF_QUEUE_SERVER
-from taskbus.model.uri import check_uri
+from taskbus.model.uri import RESERVED, check_uri
+from taskbus.model.webhook import DISABLED_TOPIC
+from taskbus.model.webhook import QUEUE as WEBHOOKS
 
 PROGRAMS = ("beanstalkd", "router", "control", "backend", "gateway", "worker")
 # sun_path holds 108 bytes with its closing zero (unix(7)).
@@ -20,6 +23,7 @@ _LONGEST_SOCKET_PATH = 107
 WORKER = "worker"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_DELIVERIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,11 @@ class Settings:
     gateway_body: int = 1_048_576
     gateway_origins: tuple[str, ...] = ()
     gateway_metrics: str = "key"
+    webhook_topics: tuple[str, ...] = ()
+    webhook_networks: tuple[str, ...] = ()
+    webhook_concurrency: int = 2
+    webhook_timeout: int = 15
+    webhook_patience: float = 5 * 86400.0
     router_command: str = ".venv-router/bin/crossbar"
     router_config: Path = Path("crossbar/config.json")
     web: Path = Path("crossbar/web")
@@ -76,9 +85,15 @@ class Settings:
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """All worker pools: the one of ``[worker]``, and each ``[pool.NAME]``."""
+        """All worker pools: the one of ``[worker]``, and each ``[pool.NAME]``; and where there are
+        webhooks, one for them, unless another one is.
+        """
         own = Pool(WORKER, self.worker_count, self.worker_slots, self.worker_queues)
-        return (own, *self.more_pools)
+        pools = (own, *self.more_pools)
+        if self.webhook_topics and not any(WEBHOOKS in (pool.name, *pool.queues) for pool in pools):
+            # Deliveries mostly wait for others: many at a time, and nobody's jobs behind them.
+            return (*pools, Pool(WEBHOOKS, 1, _DELIVERIES, (WEBHOOKS,)))
+        return pools
 
     @property
     def queues(self) -> frozenset[str]:
@@ -191,6 +206,7 @@ def parse_settings(text: str, file: Path) -> Settings:
             f"queue_server.queue: no worker takes jobs from {settings.queue_server_queue!r}",
             "name it under queues of [worker] or of a [pool.NAME]",
         )
+    _check_deliveries(toml, settings)
     if len(str(settings.supervisor_socket).encode()) > _LONGEST_SOCKET_PATH:
         raise toml.error(
             ("site", "var"),
@@ -198,6 +214,18 @@ def parse_settings(text: str, file: Path) -> Settings:
             "choose a shorter site.var, for example /var/lib/taskbus",
         )
     return settings
+
+
+def _check_deliveries(toml: LocatedToml, settings: Settings) -> None:
+    """A pool of the name of their own one is theirs."""
+    named = [pool for pool in settings.more_pools if pool.name == WEBHOOKS]
+    if settings.webhook_topics and WEBHOOKS not in settings.queues:
+        path = ("pool", *(pool.name for pool in named), "queues")
+        raise toml.error(
+            path,
+            f"pool.{WEBHOOKS}.queues: no worker takes the deliveries of webhooks",
+            f'add "{WEBHOOKS}" to them, or give this pool another name',
+        )
 
 
 def _checked(
@@ -311,6 +339,35 @@ def _metrics(value: Any) -> str:
     raise InvalidArgument("metrics", value, "not who may see them", 'write "key" or "loopback"')
 
 
+def _topics(value: Any) -> tuple[str, ...]:
+    remedy = 'write ["com.example.shop.*", "job.failed.*"]; of the bus\' own only ' + DISABLED_TOPIC
+    if not isinstance(value, list):
+        raise InvalidArgument("exposed", value, "not a list of topics", remedy)
+    for one in value:
+        base = one.removesuffix(".*") if isinstance(one, str) else one
+        if base != "job":  # Alone it is too short for a URI.
+            check_uri(base)
+        if base.split(".")[0] in RESERVED and one != DISABLED_TOPIC:
+            raise InvalidArgument("exposed", one, "a topic of the bus itself", remedy)
+    return tuple(dict.fromkeys(value))
+
+
+def _networks(value: Any) -> tuple[str, ...]:
+    try:
+        # A number would be one, too.
+        return tuple(str(ip_network(one.strip())) for one in value)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidArgument(
+            "allow", value, f"not a list of networks ({error})", 'write ["10.1.0.0/16", "fd00::/8"]'
+        ) from None
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**31:
+        return float(value)
+    raise InvalidArgument("value", value, "not a number of seconds", "use more than 0")
+
+
 _Known = Mapping[str, tuple[str, Callable[[Any], Any]]]
 _OF_INCOMING: _Known = {
     "verify": ("verify", check_verify),
@@ -352,6 +409,13 @@ _KEYS: dict[str, _Known] = {
         "metrics": ("gateway_metrics", _metrics),
     },
     "queue_server": OF_QUEUE_SERVER,
+    "webhooks": {
+        "exposed": ("webhook_topics", _topics),
+        "allow": ("webhook_networks", _networks),
+        "concurrency": ("webhook_concurrency", _whole(1, 1000)),
+        "timeout": ("webhook_timeout", _whole(1, 300)),
+        "disable_after": ("webhook_patience", _seconds),
+    },
     "router": {
         "command": ("router_command", _text),
         "config": ("router_config", _path),

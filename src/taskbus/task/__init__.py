@@ -1,1 +1,4 @@
-"""The bus' own tasks, which run in a worker's child like all others. Standard library only."""
+"""The bus' own tasks; ``taskbus.model.builtin`` says which there are.
+
+Each module is imported where its task is wanted. Standard library only: the forker imports them.
+"""
