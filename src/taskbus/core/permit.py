@@ -48,6 +48,7 @@ PROCEDURES = {
     "taskbus.queue_server.add": SUBMIT,
     "taskbus.queue_server.job": READ,
     "taskbus.queue_server.counts": READ,
+    "taskbus.hook.publish": PUBLISH,
 }
 # Procedures of features, by their prefix.
 FEATURES = {"taskbus.hook.": HOOKS}
