@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from taskbus.model.errors import ConfigError, TaskFailure, UnknownUri
 from taskbus.model.http_target import HttpTarget
 from taskbus.model.identity import is_job_id
 from taskbus.model.incoming import read_secrets
-from taskbus.model.job import Event, Job
+from taskbus.model.job import Event, Job, Submission
 from taskbus.model.located import LocatedToml
 from taskbus.model.settings import Pool, Settings, parse_settings
 from taskbus.port.bell import Bell
@@ -27,8 +27,12 @@ from taskbus.port.store import Store, existing
 if TYPE_CHECKING:
     from taskbus.adapter.host import Programs
     from taskbus.bus.program import Service
+    from taskbus.core.permit import Permit
     from taskbus.core.retention import Retention
     from taskbus.core.tally import Tally
+    from taskbus.core.webhook_book import Book
+    from taskbus.edge.batch import Batch
+    from taskbus.edge.hooks import Hooks
     from taskbus.port.spans import Spans
     from taskbus.worker.parent import Worker
 
@@ -43,10 +47,13 @@ def read_settings(file: Path) -> Settings:
     return parse_settings(read_text(file), file)
 
 
-def read_api_map(settings: Settings) -> ApiMap:
-    """The API map that the settings name; raises ConfigError."""
+def read_api_map(settings: Settings, own_queues: Collection[str] | None = None) -> ApiMap:
+    """The API map that the settings name, with the bus' own tasks, or only with those of these
+    queues; raises ConfigError.
+    """
     file = settings.api_map
-    own, site = built_in(settings), str(settings.site)
+    own = [entry for entry in built_in(settings) if own_queues is None or entry.queue in own_queues]
+    site = str(settings.site)
     return parse_api_map(read_text(file), str(file), settings.queues, own, site)
 
 
@@ -211,7 +218,8 @@ def run_worker(settings: Settings, pool: Pool, name: str, most: int | None) -> N
     on_ready = partial(presence.hold, queues=pool.queues)
     bell = Doorbell(settings.doorbell)
     tally = _tally(settings, name) if most is None else None
-    _worker(settings, make_sides(settings), queues, bell, on_ready, tally).serve(most)
+    sides = make_sides(settings)
+    _worker(settings, sides, queues, bell, pool.queues, on_ready, tally).serve(most)
 
 
 def _worker(
@@ -219,13 +227,16 @@ def _worker(
     sides: Sides,
     queues: Sequence[Queue],
     bell: Bell,
+    own_queues: Collection[str] | None,
     on_ready: Callable[[], None],
     tally: "Tally | None" = None,
 ) -> "Worker":
     from taskbus.adapter.process import ProcessLiveness
     from taskbus.core.follow import FollowUps
+    from taskbus.core.webhook_book import Book
     from taskbus.worker.parent import Worker
 
+    book = Book(sides.records, time.time)
     return Worker(
         store=sides.store,
         limits=sides.limits,
@@ -234,13 +245,16 @@ def _worker(
         bell=bell,
         clock=time.time,
         follow_ups=FollowUps(sides.store, sides.links, time.time, _retention(settings)),
-        load_map=lambda: read_api_map(settings),
+        # What it loads makes its forks slower: no tasks of other pools' queues.
+        load_map=lambda: read_api_map(settings, own_queues),
         task_path=[str(settings.tasks)],
         ttr=settings.worker_ttr,
         on_ready=on_ready,
         retention=_retention(settings),
         spans=make_spans("worker"),
         tally=tally,
+        enclose=book.enclose,
+        valve=book.valve,
     )
 
 
@@ -268,7 +282,8 @@ def run_job(settings: Settings, wanted: str, again: bool, show: Callable[[Event]
         pick(store, sides.keys, time.time, job.id, "operator", again)
 
     bell = JournalBell(Doorbell(settings.doorbell), store, job.id, show)
-    worker = _worker(settings, sides, [ChosenJob(job.id, prepare, queue)], bell, lambda: None)
+    chosen = ChosenJob(job.id, prepare, queue)
+    worker = _worker(settings, sides, [chosen], bell, None, lambda: None)
     with cancel_on_interrupt(store, job.id, "operator"):
         worker.serve(1)
     bell.ring()
@@ -369,6 +384,7 @@ def run_control(settings: Settings) -> None:
         reactor, Keyring(sides.records, time.time), api, store, time.time, settings.notify_topic
     )
     batch = Batch(reactor, Intake(store, keys, queue, bell))
+    hooks, book = _webhooks(settings, sides, api, queue, bell, batch, access.permit)
     features: dict[str, Callable[..., Any]] = {}
     if settings.queue_server:
         queue_server = QueueServer(
@@ -389,6 +405,7 @@ def run_control(settings: Settings) -> None:
         notify_topic=settings.notify_topic,
         retention=retention,
         access=access,
+        hooks=hooks,
         on_serving=lambda count: presence.hold(uris=count),
         spans=make_spans("control"),
         features=features,
@@ -401,7 +418,7 @@ def run_control(settings: Settings) -> None:
     )  # fmt: skip
     ends = Ends(FollowUps(store, links, time.time, retention), store, queue)
     forget = forgetting(store, keys, sides.expiry, time.time)
-    admission = Admission(store, limits, time.time, _followed_map(settings), "chores")
+    admission = Admission(store, limits, time.time, _followed_map(settings), "chores", book.valve)
     sweep = Sweep(admission, limits, queue, time.time)
     others = (*recovery.chores(), *ends.chores(), *sweep.chores(), *forget)
     run_chores(Chores(store, queue, time.time, *others))
@@ -422,6 +439,7 @@ def run_gateway(settings: Settings) -> None:
     from taskbus.gateway import health, incoming, metrics
     from taskbus.gateway.feed import Feeds
     from taskbus.gateway.follow import Streams
+    from taskbus.gateway.hooks import routes as hook_routes
     from taskbus.gateway.identity import Sessions
     from taskbus.gateway.logs import Logs
     from taskbus.gateway.openapi import documented
@@ -452,6 +470,7 @@ def run_gateway(settings: Settings) -> None:
         *metrics.routes(own, look, readiness.look, settings.gateway_metrics == "loopback"),
         *incoming.routes(settings.incoming, own, read_secret, time.time),
         *QueueServer(settings, own).routes(),
+        *hook_routes(),
     ]
     gateway = Gateway(
         reactor=reactor,
@@ -478,6 +497,46 @@ def _programs(settings: Settings, api: ApiMap) -> "Programs":
     workers = [name for names in pools.values() for name in names]
     sockets = {"beanstalkd": settings.queue_socket, "router": settings.router_socket}
     return Programs(settings.run, ["control", "gateway", *backends, *workers], sockets, pools)
+
+
+def _webhooks(
+    settings: Settings,
+    sides: Sides,
+    api: ApiMap,
+    queue: Queue,
+    bell: Bell,
+    batch: "Batch",
+    permit: Callable[[Any], "Permit"],
+) -> "tuple[Hooks, Book]":
+    """The webhooks' part of control; its thread runs where some topic is exposed."""
+    from twisted.internet import reactor as installed
+    from twisted.internet.threads import blockingCallFromThread
+
+    from taskbus.core.follow import FollowUps
+    from taskbus.core.webhook_book import Book
+    from taskbus.core.webhook_desk import Desk
+    from taskbus.core.webhook_fan import Fan
+    from taskbus.core.webhook_feed import Feed
+    from taskbus.edge.hooks import Hooks, Parts, run_feed
+
+    reactor: Any = installed
+    exposed, clock = settings.webhook_topics, time.time
+    store, links, records = sides.store, sides.links, sides.records
+
+    def accept(submissions: Sequence[Submission]) -> list[str]:
+        ids: list[str] = blockingCallFromThread(reactor, batch.accept, submissions)
+        return ids
+
+    book = Book(records, clock)
+    desk = Desk(records, store, queue, bell, book, api, clock, exposed)
+    follow_ups = FollowUps(store, links, clock, _retention(settings))
+    fan = Fan(api, book, store, queue, follow_ups, clock, accept)
+    hooks = Hooks(reactor, Parts(book, desk, fan), clock, exposed, settings.notify_topic, permit)
+    if exposed:
+        patience = settings.webhook_patience
+        feed = Feed(store, links, records, book, fan, clock, exposed, patience, hooks.disable)
+        reactor.callWhenRunning(run_feed, feed, fan)
+    return hooks, book
 
 
 def _serve(

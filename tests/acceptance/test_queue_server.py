@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.access_keys import new_key
 from tests.support.gate import Gate, a_gate
 from tests.support.http_server import Request, serving
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.router import Session
 from tests.support.site import Site, eventually, running_site
 from tests.support.terminal import CTRL_C, at_terminal
-from tests.support.web import make_key
 
 pytestmark = pytest.mark.acceptance
 
@@ -359,15 +359,16 @@ def test_a_forged_address_is_not_believed(site: Site) -> None:
     assert ask(site, "/jobs/status", None, {"X-Forwarded-For": "192.0.2.1"})[0] == 200
 
 
-def a_key(session: Session, *scopes: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {make_key(session, *scopes)}", "Host": "bus.example.com"}
+def a_key(site: Site, *scopes: str) -> dict[str, str]:
+    key = new_key(site, *scopes)
+    return {"Authorization": f"Bearer {key.token}", "Host": "bus.example.com"}
 
 
-def test_keys(site: Site, session: Session) -> None:
+def test_keys(site: Site) -> None:
     body = b'{"command": {"type": "exec", "cmd": "echo x"}}'
-    may_add = a_key(session, "submit:taskbus.task.command.exec")
-    may_look = a_key(session, "read:taskbus.task.command.*")
-    other = a_key(session, "submit:com.example.*", "read:com.example.*")
+    may_add = a_key(site, "submit:taskbus.task.command.exec")
+    may_look = a_key(site, "read:taskbus.task.command.*")
+    other = a_key(site, "submit:com.example.*", "read:com.example.*")
     status, told = ask(site, "/jobs/add", body, may_add)
     assert (status, told["status"]) == (200, "OK")
     job = f"/jobs/status/{told['job_id']}"

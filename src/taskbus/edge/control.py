@@ -30,6 +30,8 @@ from taskbus.edge.access import Access
 from taskbus.edge.batch import Batch
 from taskbus.edge.flows import Flows
 from taskbus.edge.following import Following
+from taskbus.edge.forever import for_ever
+from taskbus.edge.hooks import Hooks
 from taskbus.edge.outflow import Outflow
 from taskbus.edge.remedies import Remedies
 from taskbus.edge.request import (
@@ -86,6 +88,7 @@ class Control:
         notify_topic: str,
         retention: Retention,
         access: Access,
+        hooks: Hooks,
         on_serving: Callable[[int], None],
         spans: Spans = NO_SPANS,
         features: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
@@ -93,6 +96,7 @@ class Control:
         """``features``: further procedures, each called with the call's details and arguments."""
         self.calls = Calls(reactor)
         self._access = access
+        self._hooks = hooks
         self._reactor = reactor
         self._store = store
         self._links = links
@@ -120,6 +124,7 @@ class Control:
         self._outflow.attach(transport.transport)
         yield self._follow_subscriptions(session)
         yield self._access.join(session)
+        yield self._hooks.join(session)
         endpoints = {
             **self._features,
             **self._flows.endpoints(),
@@ -130,6 +135,7 @@ class Control:
             **self._following.endpoints(),
             **self._remedies.endpoints(),
             **self._access.endpoints(),
+            **self._hooks.endpoints(),
             "taskbus.bus.status": self.status,
             "taskbus.bus.ready": self.ready,
         }
@@ -145,6 +151,7 @@ class Control:
         self._topics.attach(None)
         self._access.leave()
         self._outflow.attach(None)
+        self._hooks.leave()
         # Not at once: the session is about to close, and does not yet take answers in silence.
         self._reactor.callLater(0, self._end_waits)
 
@@ -392,30 +399,13 @@ def run_relay(
         if await_watcher(_LOOK_SECONDS):
             await_bell(_LOOK_SECONDS)
 
-    _for_ever("relay", step)
+    for_ever("relay", step)
 
 
 def run_chores(chores: Chores) -> None:
     """The chores' thread."""
     sleep = threading.Event()
-    _for_ever("chores", lambda: sleep.wait(chores.run()))
-
-
-def _for_ever(name: str, step: Callable[[], Any]) -> None:
-    pause = threading.Event()
-
-    def loop() -> None:
-        while True:
-            try:
-                step()
-            except TaskbusError as error:
-                log.warning("%s: %s", name, error)
-                pause.wait(_LOOK_SECONDS)
-            except Exception:
-                log.exception("%s: unexpected error, going on", name)
-                pause.wait(_LOOK_SECONDS)
-
-    threading.Thread(target=loop, name=name, daemon=True).start()
+    for_ever("chores", lambda: sleep.wait(chores.run()))
 
 
 def _endpoint(call: Callable[..., Any]) -> Callable[..., Any]:
