@@ -19,6 +19,7 @@ from tests.support.cron import running_cron
 from tests.support.processes import AS_FROM_A_SHELL, PATIENCE, REPOSITORY
 from tests.support.site import Site, alive, descendants, eventually, running_site
 from tests.support.users import with_users
+from tests.support.web import Client
 
 TASKBUS = REPOSITORY / ".venv/bin/taskbus"
 
@@ -212,6 +213,7 @@ def test_programs_run_as_the_user_they_were_given() -> None:
         with running_site(folder, settings, entry, within) as site:
             job = submit(site, uri)
             assert site.taskbus("job", "--wait", job).stdout.strip() == f"{name} {home}"
+            assert Client(site)("GET", "/v1/openapi.json").status == 200
             runner = (site.var / "router").stat().st_uid
             assert runner != os.geteuid()
             pids = [one["pid"] for one in site.status()["programs"]]
