@@ -360,8 +360,7 @@ def test_a_forged_address_is_not_believed(site: Site) -> None:
 
 
 def a_key(site: Site, *scopes: str) -> dict[str, str]:
-    key = new_key(site, *scopes)
-    return {"Authorization": f"Bearer {key.token}", "Host": "bus.example.com"}
+    return {"Authorization": f"Bearer {new_key(site, *scopes).token}", "Host": "bus.example.com"}
 
 
 def test_keys(site: Site) -> None:

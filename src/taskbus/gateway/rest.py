@@ -7,22 +7,9 @@ from urllib.parse import urlencode
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
 
-from taskbus.gateway.describe import (
-    ID,
-    IF_MATCH,
-    IF_NONE_MATCH,
-    JOB,
-    PREFER,
-    WAIT,
-    answer,
-    body,
-    operation,
-    parameter,
-    ref,
-    whole,
-)
+from taskbus.gateway import rest_doc as doc
 from taskbus.gateway.problem import problem, problem_headers
-from taskbus.gateway.route import Answer, Bus, Request, Route
+from taskbus.gateway.route import Answer, Bus, Request, Route, only
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument, JobNotFound, TaskbusError, UnknownUri
 from taskbus.model.identity import is_job_id
@@ -31,7 +18,6 @@ from taskbus.model.json import check_field
 from taskbus.model.options import FOLLOW_UPS, PER_CALL, SHARED
 
 _LONGEST_WAIT = 300
-_PAGE, _MOST_LISTED = 100, 1000
 _FIELDS = ("uri", "args", "kwargs", *SHARED, *PER_CALL, *FOLLOW_UPS)
 _ENDED = frozenset(state.value for state in FINAL)
 _CACHE = {"Cache-Control": "private, no-cache"}
@@ -47,15 +33,15 @@ class Rest:
     def routes(self) -> list[Route]:
         """All of this file."""
         return [
-            Route("POST", "/v1/jobs", submit, _SUBMIT),
-            Route("GET", "/v1/jobs", list_jobs, _LIST),
-            Route("GET", "/v1/jobs/{id}", get_job, _GET),
-            Route("GET", "/v1/jobs/{id}/result", get_result, _RESULT),
-            Route("GET", "/v1/jobs/{id}/events", get_events, _EVENTS),
-            Route("POST", "/v1/jobs/{id}/cancel", cancel, _CANCEL),
-            Route("POST", "/v1/jobs/{id}/retry", retry, _RETRY),
-            Route("POST", "/v1/jobs/{id}/replay", replay, _REPLAY),
-            Route("POST", "/v1/call/{uri}", self.call, _CALL),
+            Route("POST", "/v1/jobs", submit, doc.SUBMIT),
+            Route("GET", "/v1/jobs", list_jobs, doc.LIST),
+            Route("GET", "/v1/jobs/{id}", get_job, doc.GET),
+            Route("GET", "/v1/jobs/{id}/result", get_result, doc.RESULT),
+            Route("GET", "/v1/jobs/{id}/events", get_events, doc.EVENTS),
+            Route("POST", "/v1/jobs/{id}/cancel", cancel, doc.CANCEL),
+            Route("POST", "/v1/jobs/{id}/retry", retry, doc.RETRY),
+            Route("POST", "/v1/jobs/{id}/replay", replay, doc.REPLAY),
+            Route("POST", "/v1/call/{uri}", self.call, doc.CALL),
         ]
 
     async def call(self, request: Request, bus: Bus) -> Answer:
@@ -88,8 +74,8 @@ async def submit(request: Request, bus: Bus) -> Answer:
     asked, seconds = request.fields(), wait_of(request)
     key = _idempotency_key(request)
     if "jobs" in asked:
-        return await _submit_many(request.fields("jobs")["jobs"], key, seconds, bus)
-    asked = request.fields(*_FIELDS)
+        return await _submit_many(only(asked, ("jobs",))["jobs"], key, seconds, bus)
+    only(asked, _FIELDS)
     if not isinstance(asked.get("uri"), str):
         # Of a key, control would say that it has no scope for it.
         raise InvalidArgument("uri", asked.get("uri"), "not a URI", "send a URI of the API map")
@@ -126,7 +112,7 @@ async def list_jobs(request: Request, bus: Bus) -> Answer:
     if cursor is not None and not is_job_id(cursor):
         raise InvalidArgument("cursor", cursor, "not a cursor", "send the next of the last page")
     jobs: Any = await bus.call("taskbus.job.list", before=cursor, **given)
-    more = jobs[-1]["id"] if len(jobs) == (limit or _PAGE) else None
+    more = jobs[-1]["id"] if len(jobs) == (limit or doc.PAGE) else None
     headers = {} if more is None else _link(request, given | {"cursor": more})
     return Answer(200, {"jobs": jobs, "next": more}, headers | _CACHE)
 
@@ -293,142 +279,3 @@ def _location(job: str) -> str:
 def _link(request: Request, query: Mapping[str, Any]) -> dict[str, str]:
     target = f"{request.path}?{urlencode(query, doseq=True)}"
     return {"Link": f'<{target}>; rel="next"'}
-
-
-_MOST = whole(1, _MOST_LISTED)
-_KEY = parameter(
-    "Idempotency-Key",
-    "header",
-    "a name for this request: sent again, it is answered with the same jobs",
-)
-_ERRORS = {400: "a field or parameter is wrong", 403: "not within the key's scopes"}
-_NO_JOB = {404: "there is no such job, or it is forgotten"}
-_FENCED = {409: "the job's state does not allow it", 412: "the job has changed since"}
-
-_SUBMIT = operation(
-    "submit a job, or many",
-    WAIT,
-    PREFER,
-    _KEY,
-    requestBody=body({"oneOf": [ref("Request"), ref("Batch")]}),
-    answers={
-        201: answer(
-            "accepted, and stored",
-            {"oneOf": [ref("Accepted"), ref("AcceptedBatch")]},
-            Location="of the job",
-        ),
-        200: answer("with wait: the job, which has ended", ref("Job"), Location="of the job"),
-        202: answer("with wait: it has not ended yet", ref("Accepted"), Location="of the job"),
-        **_ERRORS,
-        404: "no entry of the API map has this URI",
-        422: "the idempotency key was used for another request",
-    },
-)
-_LIST = operation(
-    "jobs, the newest first",
-    parameter(
-        "state",
-        "query",
-        "in one of these states",
-        {"type": "array", "items": {"enum": [state.value for state in State]}},
-    ),
-    parameter("uri", "query", "of this URI, or below it: com.example.shop.*"),
-    parameter("tag", "query", "with this tag"),
-    parameter("limit", "query", f"jobs of a page, {_PAGE} where nothing is said", _MOST),
-    parameter("cursor", "query", "the next of the page before", ID),
-    answers={200: answer("a page", ref("Jobs"), Link="the next page"), **_ERRORS},
-)
-_GET = operation(
-    "a job, with its arguments and its result",
-    JOB,
-    WAIT,
-    PREFER,
-    IF_NONE_MATCH,
-    answers={
-        200: answer("the job", ref("Job"), ETag="its seq"),
-        304: answer("it has not changed"),
-        **_NO_JOB,
-    },
-)
-_RESULT = operation(
-    "what the task has returned",
-    JOB,
-    WAIT,
-    PREFER,
-    IF_NONE_MATCH,
-    answers={
-        200: answer("the result", ref("Result"), ETag="the job's seq"),
-        202: answer("the job has not ended", ref("Accepted"), Retry_After="seconds"),
-        304: answer("it has not changed"),
-        **_NO_JOB,
-        409: "the job has failed; the error is the task's",
-        410: "the job was cancelled",
-    },
-)
-_EVENTS = operation(
-    "the job's journal: its states, progress and output",
-    JOB,
-    parameter("after", "query", "events with a greater seq", whole(0, 2**31)),
-    parameter("limit", "query", "events of a page", _MOST),
-    answers={200: answer("a page", ref("Events"), Link="the next page"), **_ERRORS, **_NO_JOB},
-)
-_CANCEL = operation(
-    "end a job",
-    JOB,
-    IF_MATCH,
-    answers={
-        200: answer("it is cancelled", ref("Accepted")),
-        202: answer("its worker is asked to end it", ref("Accepted")),
-        **_ERRORS,
-        **_NO_JOB,
-        **_FENCED,
-    },
-)
-_RETRY = operation(
-    "run a job again, or at once where it waits for its time, as it was submitted",
-    JOB,
-    WAIT,
-    PREFER,
-    IF_MATCH,
-    answers={
-        200: answer("with wait: the job, which has ended again", ref("Job")),
-        202: answer("it is queued", ref("Accepted")),
-        **_ERRORS,
-        **_NO_JOB,
-        **_FENCED,
-    },
-)
-_REPLAY = operation(
-    "run a job again that ended without success",
-    JOB,
-    WAIT,
-    PREFER,
-    IF_MATCH,
-    requestBody=body(ref("Arguments"), required=False),
-    answers={
-        200: answer("with wait: the job, which has ended again", ref("Job")),
-        202: answer("it is queued", ref("Accepted")),
-        **_ERRORS,
-        **_NO_JOB,
-        **_FENCED,
-    },
-)
-_CALL = operation(
-    "call a URI, and wait for its result; who hangs up cancels it",
-    parameter("uri", "path", "a URI of the API map, or of the bus itself"),
-    WAIT,
-    PREFER,
-    requestBody=body(ref("Arguments"), required=False),
-    answers={
-        200: answer(
-            "the result; with wait, of a call that has become a job: the job, which has ended",
-            {"oneOf": [ref("Result"), ref("Job")]},
-        ),
-        202: answer("it is a job", ref("Accepted"), Location="of the job"),
-        **_ERRORS,
-        404: "nobody serves this URI",
-        422: "the task has refused the call, with an error of its own",
-        500: "the task has failed",
-        504: "the task's timeout is over",
-    },
-)

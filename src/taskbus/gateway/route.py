@@ -99,12 +99,15 @@ class Request:
         value = self.json()
         if not isinstance(value, dict):
             raise InvalidArgument("body", value, "not an object", 'send {"name": value, ...}')
-        for name in value:
-            if known and name not in known:
-                raise InvalidArgument(
-                    name, value[name], "unknown field", f"known: {', '.join(known)}"
-                )
-        return value
+        return only(value, known) if known else value
+
+
+def only(value: dict[str, Any], known: Sequence[str]) -> dict[str, Any]:
+    """The object, which has no other fields than these; raises InvalidArgument."""
+    for name in value:
+        if name not in known:
+            raise InvalidArgument(name, value[name], "unknown field", f"known: {', '.join(known)}")
+    return value
 
 
 def parse_json(body: bytes) -> Any:
