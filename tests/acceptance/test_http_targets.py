@@ -1,6 +1,7 @@
 """A running bus whose tasks are services that speak HTTP."""
 
 import queue
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tests.support.processes import PATIENCE
 from tests.support.router import Session
 from tests.support.services import COMMANDS, service
 from tests.support.site import Site, eventually, make_site, running_site
+from tests.support.web import as_principal
 
 pytestmark = pytest.mark.acceptance
 
@@ -162,6 +164,19 @@ def test_a_job_that_is_cancelled_hangs_up(operator: Session, target: Target) -> 
     operator.call("taskbus.job.cancel", job)
     assert target.gone.get(timeout=PATIENCE) == b""
     assert refusal(operator, "taskbus.job.wait", job).error == "taskbus.error.cancelled"
+
+
+def test_a_call_whose_client_hangs_up_hangs_up(site: Site, target: Target) -> None:
+    credential = as_principal("operator", site.ticket("operator"))
+    body = b'{"args": ["hang"]}'
+    head = (
+        f"POST /v1/call/{ONE} HTTP/1.1\r\nHost: x\r\nAuthorization: {credential}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", site.port), PATIENCE) as client:
+        client.sendall(head.encode() + body)
+        eventually(lambda: any("/one" in one.path for one in target.requests))
+    assert target.gone.get(timeout=PATIENCE) == b""
 
 
 def test_a_target_has_so_many_calls_at_a_time(operator: Session, target: Target) -> None:

@@ -1,12 +1,14 @@
 """Foreground calls that wait for a connection: real threads, by a clock that stands still."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from autobahn.wamp.exception import ApplicationError
+from twisted.internet.defer import CancelledError, Deferred
 
 from taskbus.bus.calls import Calls
 from taskbus.core.promote import Keeper
@@ -52,11 +54,12 @@ class Shop:
         )
         self.answers: dict[int, Any] = {}
 
-    def call(self, number: int) -> None:
+    def call(self, number: int) -> "Deferred[Any]":
         def keep(answer: Any) -> None:
             self.answers[number] = answer
 
-        self.foreground.run(self.entry, URI, (number,), {}, WHO).addBoth(keep)
+        answer: Deferred[Any] = self.foreground.run(self.entry, URI, (number,), {}, WHO)
+        return answer.addBoth(keep)
 
     def at_target(self) -> int:
         """Which call its target has got next."""
@@ -140,6 +143,26 @@ def test_who_has_waited_too_long_is_not_sent(shop: Shop, go_on: "SimpleQueue[int
     go_on.put(1)
     shop.reactor.step()
     assert shop.answers[4].results == (1,)
+
+
+@pytest.mark.parametrize("promote_after", [None, TIMEOUT / 2])
+def test_whose_caller_has_gone_is_ended(
+    shop: Shop, go_on: "SimpleQueue[int]", promote_after: float | None
+) -> None:
+    shop.entry = replace(shop.entry, promote_after=promote_after)
+    first, second, _ = (shop.call(number) for number in (1, 2, 3))
+    assert shop.at_target() == 1
+    second.cancel()
+    first.cancel()
+    assert all(shop.answers[number].check(CancelledError) for number in (1, 2))
+    # The connection of the first is cut, which gives its place to the next one.
+    shop.reactor.step()
+    assert shop.at_target() == 3
+    go_on.put(1)
+    go_on.put(1)
+    shop.reactor.step()
+    assert shop.answers[3].results == (1,)
+    shop.reactor.advance(TIMEOUT + 1)
 
 
 def test_a_place_is_given_to_the_next_who_still_waits() -> None:

@@ -132,7 +132,19 @@ class Foreground:
         turn = turns.take()
         if turn is None:
             return succeed(Outcome(False, failure_text(_no_room(entry))))
-        done: Deferred[Outcome] = Deferred()
+
+        def end() -> None:
+            turn.cancel()
+            # Also of what had to wait until it could begin, and would go on for as long again.
+            if task.leash:
+                task.leash.pull(True)
+
+        def cancel(_: Any) -> None:
+            timer.cancel()
+            end()
+
+        # Cancelled, when its caller has gone, it ends its program or its connection.
+        done: Deferred[Outcome] = Deferred(cancel)
         late = TaskTimeout(f"{task.uri} did not end within {entry.timeout:g} seconds")
 
         def begin(_: None) -> None:
@@ -147,10 +159,7 @@ class Foreground:
 
         def give_up() -> None:
             done.callback(Outcome(False, failure_text(late)))
-            turn.cancel()
-            # What had to wait until it could begin is not to go on for as long again.
-            if task.leash:
-                task.leash.pull(True)
+            end()
 
         # exec and http handlers keep the time themselves and clean up; theirs comes first.
         timer = self._reactor.callLater(entry.timeout + 0.2, give_up)
@@ -304,8 +313,8 @@ def _no_room(entry: Entry) -> TargetBusy:
 
 
 def _either(reactor: Any, ended: "Deferred[Any]", seconds: float) -> "Deferred[None]":
-    """Fires when the other one has fired, or the time is over."""
-    over: Deferred[None] = Deferred()
+    """Fires when the other one has fired, or the time is over; to cancel it cancels the other."""
+    over: Deferred[None] = Deferred(lambda _: ended.cancel())
 
     def fire(result: Any) -> Any:
         if timer.active():
