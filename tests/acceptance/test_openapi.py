@@ -17,13 +17,15 @@ pytestmark = pytest.mark.acceptance
 
 METHODS = ("get", "put", "post", "delete", "patch")
 EXAMPLES = 5
+# Its routes are there where they are wanted.
+QUEUE_SERVER = "[queue_server]\nenabled = true\n"
 # A stream has no end.
 ENDLESS = "/stream|/follow"
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with quick_folder() as folder, running_site(folder) as site:
+    with quick_folder() as folder, running_site(folder, QUEUE_SERVER) as site:
         yield site
 
 

@@ -5,10 +5,10 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from taskbus.gateway.describe import NUMBER, TEXT, an_object, answer, body, operation, parameter
 from taskbus.gateway.own import Own
 from taskbus.gateway.php_form import parse_form
 from taskbus.gateway.problem import HttpError, as_error, problem_headers, status_of
+from taskbus.gateway.queue_server_doc import ADD, COUNTS, JOB, PROGRESS
 from taskbus.gateway.route import Answer, Bus, Request, Route, parse_json
 from taskbus.model.errors import InvalidArgument, Unauthenticated, shown
 from taskbus.model.queue_server import LOOPBACK
@@ -18,112 +18,6 @@ from taskbus.task.http_command import TOKEN_HEADER
 _JSON = {"Content-Type": "application/json;charset=utf-8", "Cache-Control": "no-store"}
 _FORM = "application/x-www-form-urlencoded"
 _NOT_FOUND = 404
-_WHOLE = {"type": "integer"}
-_COMMAND = {
-    "type": "object",
-    "description": "http: url, and where wanted method, timeout and params; exec: cmd",
-    "properties": {
-        "type": {"enum": ["http", "exec"]},
-        "url": {"type": "string", "description": "__JOBID__ in it is the job's id"},
-        "method": TEXT,
-        "timeout": NUMBER,
-        "params": {"type": ["object", "array"]},
-        "cmd": {"type": ["string", "array"]},
-    },
-    "required": ["type"],
-}
-_DONE = "a command that runs once the job has ended"
-_ADDED = {
-    "type": "object",
-    "properties": {
-        "command": _COMMAND,
-        "priority": {"type": ["integer", "string"], "description": "higher runs earlier"},
-        "context": TEXT,
-        "retries": {"type": ["integer", "string"]},
-        "callback_done": {"type": "object", "description": _DONE},
-        "callback_error": {"type": "object", "description": f"{_DONE} without success"},
-    },
-    "required": ["command"],
-}
-_OK = {"status": {"const": "OK"}}
-_ERRORS = an_object(
-    "status data", status=_WHOLE, data=TEXT, error=TEXT, field=TEXT, value={}, remedy=TEXT
-)
-_REFUSED = {
-    status: answer(text, _ERRORS)
-    for status, text in (
-        (400, "the body is wrong"),
-        (401, "it needs an access key"),
-        (403, "the access key has no scope for it"),
-    )
-}
-_UNKNOWN = {_NOT_FOUND: answer("there is no such job", _ERRORS)}
-_ID = parameter("id", "path", "the job_id of the answer to /jobs/add")
-ADD = operation(
-    "Add a job, as clients of another queue server do; forms are taken, too",
-    answers={200: answer("it is stored", an_object("status job_id", **_OK, job_id=TEXT)),
-             **_REFUSED},
-    requestBody=body(_ADDED),
-)  # fmt: skip
-COUNTS = operation(
-    "How many of these jobs wait and run",
-    answers={
-        200: answer(
-            "their counts",
-            an_object(
-                "status data",
-                status=_WHOLE,
-                data=an_object(
-                    "waiting working max_threads free_threads",
-                    waiting=_WHOLE, working=_WHOLE, max_threads=_WHOLE, free_threads=_WHOLE,
-                ),
-            ),
-        ),
-        **_REFUSED,
-    },
-)  # fmt: skip
-JOB = operation(
-    "How one of these jobs stands: worker_status is 0, it waits, 1, it runs, 3, it has succeeded, "
-    "or 99, it has not",
-    _ID,
-    answers={
-        200: answer(
-            "the job",
-            an_object(
-                "status data",
-                status=_WHOLE,
-                data=an_object(
-                    "id worker_status time_added time_completed priority",
-                    id=_WHOLE,
-                    worker_status={"enum": [0, 1, 3, 99]},
-                    time_added=TEXT,
-                    time_completed={"type": ["string", "null"]},
-                    priority=_WHOLE,
-                ),
-            ),
-        ),
-        **_REFUSED,
-        **_UNKNOWN,
-    },
-)
-PROGRESS = operation(
-    "What the target of an http command tells of its progress",
-    _ID,
-    parameter(TOKEN_HEADER, "header", "as it came with the request of the job"),
-    answers={
-        200: answer("it is told", an_object("status", **_OK)),
-        **_REFUSED,
-        **_UNKNOWN,
-        409: answer("the request is not under way any more", _ERRORS),
-    },
-    requestBody=body(
-        {
-            "type": "object",
-            "properties": {"progress": {"type": ["number", "string"]}, "message": TEXT},
-            "required": ["progress"],
-        }
-    ),
-)
 _JOB_NOT_FOUND = "taskbus.error.job_not_found"
 _LONGEST_NUMBER = 15
 # What a browser, or another proxy, sends with a request that is not this machine's own.
