@@ -28,7 +28,8 @@ _OF_A_CONNECTION = frozenset(
     }
 )  # fmt: skip
 # What only the router tells the gateway; from outside it is dropped.
-_OURS = frozenset({b"content-length", b"forwarded", b"via", b"x-real-ip"})
+_OF_PROXIES = frozenset({b"forwarded", b"via", b"x-real-ip"})
+_OURS = frozenset({b"content-length"}) | _OF_PROXIES
 _OUR_PREFIX = b"x-forwarded-"
 # Sent twice, who reads the first would disagree with who reads the last.
 _SINGLE = (b"authorization", b"content-type", b"host", b"idempotency-key", b"if-match")
@@ -89,6 +90,8 @@ class _Upstream(Protocol):
         lines += [name + b": " + value for name, value in _passed(request.requestHeaders)]
         lines.append(b"X-Forwarded-For: " + request.getClientAddress().host.encode())
         lines.append(b"X-Forwarded-Proto: " + (b"https" if request.isSecure() else b"http"))
+        if _came_further(request.requestHeaders):
+            lines.append(b"X-Forwarded-Beyond: yes")
         lines.append(b"Content-Length: %d" % len(self._body))
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + self._body)
         self._body = b""
@@ -178,6 +181,12 @@ def _passed(headers):
             continue
         for value in values:
             yield name, value
+
+
+def _came_further(headers):
+    """Whether another proxy speaks of itself, and its client may be anywhere."""
+    names = (name.lower() for name, _ in headers.getAllRawHeaders())
+    return any(name in _OF_PROXIES or name.startswith(_OUR_PREFIX) for name in names)
 
 
 def _unreachable(failure, request):

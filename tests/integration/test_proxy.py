@@ -99,9 +99,28 @@ def test_what_the_router_says_of_a_client_nobody_else_can(
     names = {line.partition(b":")[0].lower() for line in seen.headers}
     assert names == {
         b"host", b"authorization", b"x-forwarded-for", b"x-forwarded-proto", b"content-length",
+        b"x-forwarded-beyond",
     }  # fmt: skip
     assert seen.values(b"x-forwarded-for") == [b"127.0.0.1"]
     assert seen.values(b"x-forwarded-proto") == [b"http"]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_told"),
+    [
+        (b"X-Mine: 1", False),
+        (b"X-Forwarded-For: 127.0.0.1", True),
+        (b"x-forwarded-beyond: no", True),
+        (b"Forwarded: for=127.0.0.1", True),
+        (b"X-Real-IP: 127.0.0.1", True),
+        (b"Via: 1.1 x", True),
+    ],
+)
+def test_who_comes_through_another_proxy_is_not_from_here(
+    router: Router, upstream: Upstream, line: bytes, is_told: bool
+) -> None:
+    ask(router, b"GET /v1/x HTTP/1.1\r\n" + HOST + line)
+    assert upstream.next().values(b"x-forwarded-beyond") == ([b"yes"] if is_told else [])
 
 
 @pytest.mark.parametrize(

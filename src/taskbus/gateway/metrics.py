@@ -1,6 +1,5 @@
 """``/metrics``: what the bus has to do and what it has done, for Prometheus."""
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from autobahn.wamp.exception import ApplicationError
 from taskbus.core.tally import ATTEMPT, CALL, Counts, Tallied
 from taskbus.gateway.describe import operation
 from taskbus.gateway.health import Parts
+from taskbus.gateway.local import is_here
 from taskbus.gateway.own import Own
 from taskbus.gateway.prometheus import (
     CONTENT_TYPE,
@@ -48,7 +48,7 @@ def routes(
     """``is_open``: whoever is on this machine need not show a key."""
 
     async def metrics(request: Request, bus: Bus) -> Answer:
-        asks: Any = own if is_open and is_here(request.client) else bus
+        asks: Any = own if is_open and is_here(request) else bus
         status = await _status(asks)
         parts = await ready()
         families = [*_of_bus(status), *_of_parts(parts), *_of_host(look())]
@@ -67,16 +67,6 @@ _METRICS = operation(
         403: "a key without the scope metrics",
     },
 )
-
-
-def is_here(client: str) -> bool:
-    """Whether an address is this machine's loopback."""
-    try:
-        address = ipaddress.ip_address(client)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 async def _status(bus: Any) -> Mapping[str, Any]:

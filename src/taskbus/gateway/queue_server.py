@@ -1,10 +1,9 @@
 """The routes of the queue server: what clients of another one know, answered as that one does."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
+from taskbus.gateway.local import is_program_here
 from taskbus.gateway.own import Own
 from taskbus.gateway.php_form import parse_form
 from taskbus.gateway.problem import HttpError, as_error, problem_headers, status_of
@@ -20,8 +19,6 @@ _FORM = "application/x-www-form-urlencoded"
 _NOT_FOUND = 404
 _JOB_NOT_FOUND = "taskbus.error.job_not_found"
 _LONGEST_NUMBER = 15
-# What a browser, or another proxy, sends with a request that is not this machine's own.
-_FOREIGN = ("origin", "forwarded", "via")
 
 
 class QueueServer:
@@ -79,30 +76,13 @@ class QueueServer:
     async def _call(self, request: Request, bus: Bus, uri: str, *args: Any) -> Any:
         if not self._is_open or "authorization" in request.headers:
             return await bus.call(uri, *args)
-        check_local(request)
+        if not is_program_here(request):
+            raise Unauthenticated(
+                "this needs an access key: it does not come from a program on this machine",
+                field="authorization",
+                remedy="send Authorization: Bearer KEY; 'taskbus key create' makes keys",
+            )
         return await self._own.call(uri, *args)
-
-
-def check_local(request: Request) -> None:
-    """Raises Unauthenticated where it does not come from a program on this machine.
-
-    A web page must not come in through its reader's browser: it sends its origin, or, by a name of
-    its own for this address, another host.
-    """
-    try:
-        is_here = ip_address(request.client).is_loopback
-    except ValueError:
-        is_here = False
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    fetched = request.headers.get("sec-fetch-site", "none")
-    foreign = [name for name in _FOREIGN if name in request.headers]
-    if is_here and _is_loopback(host) and fetched == "none" and not foreign:
-        return
-    raise Unauthenticated(
-        "this needs an access key: it does not come from a program on this machine",
-        field="authorization",
-        remedy="send Authorization: Bearer KEY; 'taskbus key create' makes keys",
-    )
 
 
 def body_of(request: Request) -> dict[str, Any]:
@@ -163,10 +143,3 @@ def _share(value: Any) -> Any:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
