@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import resource
 import select
 import signal
 import socket
@@ -37,6 +38,7 @@ _LOOK_SECONDS = 0.05
 _READY_SECONDS = 120.0
 _SPAWN_SECONDS = 10.0
 _SHOWN_LOG = 2000
+_MOST_FILES = 65536
 _FATAL = ("FATAL", "BACKOFF")
 
 
@@ -114,6 +116,7 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
     _check_down(settings)
     check_port(settings)
     settings.supervisor_socket.unlink(missing_ok=True)
+    _allow_connections()
     logs = _Logs(settings.logs)
     process = subprocess.Popen(
         [
@@ -134,6 +137,14 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
         _take_back(settings, process, tell)
         raise
     return process.pid
+
+
+def _allow_connections() -> None:
+    """A shell's usual 1024 open files are too few: a stream over HTTP takes two in the router."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < _MOST_FILES:  # A negative one is none.
+        most = min(_MOST_FILES, hard) if hard >= 0 else _MOST_FILES
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def parts(settings: Settings, api: ApiMap) -> list[str]:

@@ -5,6 +5,7 @@ import http.client
 import os
 import queue
 import random
+import resource
 import signal
 import threading
 import time
@@ -41,13 +42,15 @@ mode = "background"
 python = "tests.support.tasks:evaluate"
 mode = "background"
 """
+MOST_FILES = 9000
 # How a session ends that has lost its router, or finds none.
 BROKEN = (ApplicationError, TransportLost, ConnectError, OSError, TimeoutError)
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with quick_folder() as folder, running_site(folder, entries=ENTRIES) as up:
+    shell = ("prlimit", f"--nofile=1024:{MOST_FILES}")
+    with quick_folder() as folder, running_site(folder, entries=ENTRIES, within=shell) as up:
         yield up
 
 
@@ -61,7 +64,7 @@ class Log:
 
     def __init__(self, site: Site) -> None:
         self._store = open_store(f"sqlite:///{site.var}/data/taskbus.db")
-        self._bell = Doorbell(site.var / "run/doorbell")
+        self._bell = Doorbell(site.var / "run/doorbell.sock")
         self._job = a_job(state=State.SCHEDULED, due=time.time() + 3600, created=time.time())
         add(self._store, self._job)
         self.id = self._job.id
@@ -386,3 +389,9 @@ def test_output_is_followed_until_the_end(site: Site, key: str) -> None:
         last = log.end()
         lines = followed.read().decode().splitlines()
     assert lines == [f"line {seq}" for seq in range(2, last)]
+
+
+@pytest.mark.parametrize("program", ["router", "gateway"])
+def test_there_may_be_more_streams_than_a_shell_allows_files(site: Site, program: str) -> None:
+    soft, _ = resource.prlimit(site.pid(program), resource.RLIMIT_NOFILE)
+    assert soft == MOST_FILES
