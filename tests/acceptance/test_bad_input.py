@@ -137,7 +137,7 @@ WRONG_JOBS: list[tuple[list[Any], dict[str, Any], str]] = [
     ([NOBODY.upper()], {}, "job"),
     ([NOBODY], {"job": NOBODY}, "job"),
     ([NOBODY], {"when": 1}, "when"),
-    ([NOBODY, None, None, 1], {}, "args"),
+    ([NOBODY, None, None, None, 1], {}, "args"),
 ]
 OTHERS: list[Case] = [
     *((name, *case) for name in OF_ONE for case in WRONG_JOBS),

@@ -161,7 +161,7 @@ def test_a_failed_job_ends_the_wait_with_its_error(application: Application) -> 
         ({"authmethods": ["anonymous"]}, "", "wamp.error.no_auth_method", "anonymous"),
         ({"authmethods": ["ticket"], "authid": "browser"}, "wrong", DENIED, "ticket"),
         ({"authmethods": ["ticket"], "authid": "browser"}, "", DENIED, "ticket"),
-        ({"authmethods": ["ticket"], "authid": "backend"}, "any", DENIED, "backend"),
+        ({"authmethods": ["ticket"], "authid": "backend"}, "any", DENIED, "principal"),
     ],
 )
 def test_others_are_refused_and_told_why(

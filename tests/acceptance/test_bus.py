@@ -54,7 +54,7 @@ def test_status_tells_that_every_part_is_ready(site: Site) -> None:
     assert told["ready"]
     names = {one["name"] for one in told["programs"]}
     assert names == {
-        "beanstalkd", "router", "control", "gateway", f"backend-{DANTE}", "worker-00", "worker-01"
+        "beanstalkd", "router", "control", f"backend-{DANTE}", "gateway", "worker-00", "worker-01"
     }  # fmt: skip
     assert "succeeded" in told["bus"]["jobs"]
 
