@@ -17,6 +17,7 @@ from tests.support.certificate import make_certificate
 from tests.support.http_calls import connections
 from tests.support.http_server import Request, serving
 from tests.support.processes import PATIENCE
+from tests.support.quick import quick_folder
 from tests.support.router import Session
 from tests.support.services import COMMANDS, service
 from tests.support.site import Site, eventually, make_site, running_site
@@ -60,26 +61,32 @@ def target() -> Target:
 @pytest.fixture(scope="module")
 def site(target: Target) -> Iterator[Site]:
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tb", dir="/tmp")))
+        folder = stack.enter_context(quick_folder())
         certificate = make_certificate(folder)
         url, target.requests = stack.enter_context(serving(target, certificate.server))
         (folder / "secrets").mkdir()
         (folder / "secrets/stock").write_text("hush\n")
         (folder / "secrets/stock").chmod(0o600)
         proved = 'auth = {bearer = "secrets/stock"}, ca = "certificate.pem"'
+        services = {kind: stack.enter_context(service(kind)) for kind in COMMANDS}
         entries = "".join(
             f"""
 [api."{NAMESPACE}.{kind}.*"]
-http = "{stack.enter_context(service(kind))}"
+http = "{at}"
 [api."{NAMESPACE}.{kind}.queued.*"]
-http = "{stack.enter_context(service(kind))}"
+http = "{at}"
 mode = "background"
 """
-            for kind in COMMANDS
+            for kind, at in services.items()
         )
         entries += f"""
-[api."{NAMESPACE}.item.*"]
-http = {{url = "{url}/item/{{name}}", method = "GET", params = {{format = "short"}}, {proved}}}
+[api."{NAMESPACE}.item.*".http]
+url = "{url}/item/{{name}}"
+method = "GET"
+params = {{format = "short"}}
+keep_alive = 60
+auth = {{bearer = "secrets/stock"}}
+ca = "certificate.pem"
 [api."{LATER}"]
 http = {{url = "{url}/later", {proved}}}
 mode = "background"

@@ -16,8 +16,11 @@ CALL = TaskInput("com.x.y", [1], {"a": "b"})
 
 
 def handler(url: str, timeout: float | None = PATIENCE, **options: Any) -> Handler:
-    """Of a backend; of a child where there is no timeout."""
-    return build({"kind": "http", "target": HttpTarget(url, **options)}, timeout)
+    """Of a backend; of a child where there is no timeout. However slow the test is, a connection
+    does not get too old for it.
+    """
+    target = HttpTarget(url, **{"keep_alive": PATIENCE} | options)
+    return build({"kind": "http", "target": target}, timeout)
 
 
 def fine(request: Request) -> None:

@@ -123,8 +123,8 @@ def test_all_tries_together_meet_the_timeout() -> None:
 
     with serving(in_turn(lambda one: one.reply(503), hang)) as (url, requests):
         try:
-            with pytest.raises(TaskTimeout, match=r"within 0\.5 seconds"):
-                handler(url, 0.5, method="GET", tries=9)(CALL)
+            with pytest.raises(TaskTimeout, match=r"within 1\.5 seconds"):
+                handler(url, 1.5, method="GET", tries=9)(CALL)
         finally:
             over.set()
     assert len(requests) == 2
