@@ -13,7 +13,7 @@ from taskbus.adapter.memory import MemoryBroker, MemoryQueue, MemoryStore
 from taskbus.adapter.memory_sides import memory_sides
 from taskbus.core.follow import FollowUps
 from taskbus.core.intake import Intake
-from taskbus.core.limit import Lane
+from taskbus.core.limit import Lane, lanes_of
 from taskbus.core.settle import settle
 from taskbus.core.webhook_book import HEALTH, Book
 from taskbus.core.webhook_desk import Desk
@@ -517,6 +517,25 @@ def test_when_an_endpoint_is_disabled() -> None:
     assert why_disabled(health, 1000.0 + 5 * DAY - 1, FAILED, 5 * DAY) == ""
     assert why_disabled(health, 1000.0 + 5 * DAY, FAILED, 5 * DAY) == "it has failed for 5 days"
     assert why_disabled(Health(1, 0.0), 0.0, GONE, 5 * DAY) == "it answered HTTP 410"
+
+
+def test_a_ping_waits_for_nothing(site: Site) -> None:
+    site.put()
+    endpoint = site.desk.get("ann", anybody)
+    [job] = site.fan.send(event(), [endpoint], is_ping=True)
+    ping = site.job(job)
+    assert ping.retries == 0
+    site.sides.records.put(HEALTH, "ann", Health(3, 0.0, site.now + 30, 1)._asdict(), 0)
+    site.book.drop()
+    [lane] = lanes_of(ping, site.api.of_job(DELIVER))
+    assert site.book.valve(lane) == lane
+    [lane] = lanes_of(site.send(event())[0], site.api.of_job(DELIVER))
+    assert site.book.valve(lane).places == 0
+    # Its success opens the other lane.
+    site.feed.run()
+    site.end(ping)
+    site.feed.run()
+    assert site.book.valve(lane) == lane
 
 
 def test_the_lane_of_an_endpoint(site: Site) -> None:

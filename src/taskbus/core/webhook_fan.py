@@ -64,14 +64,16 @@ class Fan:
         endpoints: Sequence[Endpoint],
         is_named: bool = False,
         trace: Trace | None = None,
-        retries: int | None = None,
+        is_ping: bool = False,
     ) -> list[str]:
         """The ids of the jobs, all stored. ``is_named``: an event of this id that was sent before
-        is not sent twice. ``trace``: what the event belongs to. Raises StoreUnavailable, or
-        IdempotencyMismatch where another event has had this id.
+        is not sent twice. ``trace``: what the event belongs to. ``is_ping``: tried once, and at
+        once, whatever else waits. Raises StoreUnavailable, or IdempotencyMismatch where another
+        event has had this id.
         """
-        told = None if trace is None else trace.told
-        options = {"trace": told, "retries": retries}
+        options: dict[str, Any] = {"trace": None if trace is None else trace.told}
+        if is_ping:
+            options |= {"retries": 0, "concurrency_key": f"ping {endpoints[0].name}"}
         free = [one for one in endpoints if not one.ordered]
         ids = self._stored([self._job(event, one, is_named, options) for one in free])
         for one in endpoints:

@@ -177,14 +177,14 @@ class Hooks:
 
     def ping(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``ping(client)`` -> ``{"id": ..., "deliveries": [job id]}``: an event for this endpoint
-        alone, which is tried once.
+        alone, which is tried once, and at once. Where that succeeds, what has waited goes on.
         """
         client, may = self._chosen(details, named(("client",), args, kwargs))
         event = Event(f"ping_{new_job_id()}", PING, PING, self._clock(), {"client": client})
 
         def work() -> dict[str, Any]:
             endpoint = self._desk.get(client, may)._replace(ordered=False)
-            ids = self._fan.send(event, [endpoint], retries=0)
+            ids = self._fan.send(event, [endpoint], is_ping=True)
             return {"id": event.id, "deliveries": ids}
 
         return deferToThread(work)
