@@ -261,6 +261,23 @@ def test_a_store_that_is_away_ends_it_with_an_error(bus: Bus) -> None:
     assert len(bus.following) == 0
 
 
+def test_a_store_that_was_away_for_a_moment_costs_nobody_an_event(bus: Bus) -> None:
+    all_, job = Reader(bus.following.journal), running(bus.store)
+    reader = joined(bus, job.id)
+    seen, job = len(all_.got), said(bus.store, job)
+    other = added(bus.store)
+
+    def away(*_: Any) -> Any:
+        raise StoreUnavailable("the disk is full")
+
+    bus.store.job = away  # type: ignore[assignment]
+    bus.relay.run()
+    del bus.store.job
+    assert reader.seqs == [1, 2, 3]
+    bus.settle()
+    assert [one["job"] for one in all_.got[seen:]] == [job.id, other.id]
+
+
 def test_a_job_that_was_forgotten_meanwhile(bus: Bus) -> None:
     job = applied(bus.store, succeeded(running(bus.store)))
     reader = Reader(bus.following.job, job.id)

@@ -19,7 +19,7 @@ from taskbus.edge.outflow import Outflow
 from taskbus.edge.pages import Choice, new_of_job, new_of_journal, read_job, read_journal
 from taskbus.edge.request import chosen_job, chosen_kinds, chosen_tag, chosen_uris, named, whole
 from taskbus.model.access import READ
-from taskbus.model.errors import InvalidArgument, Stopped
+from taskbus.model.errors import InvalidArgument, Stopped, StoreUnavailable
 from taskbus.model.job import Event
 from taskbus.port.store import Entry, Store, existing
 
@@ -141,9 +141,14 @@ class Following:
 
     def labels(self, entries: Sequence[Entry]) -> Mapping[str, Label] | None:
         """What ``deliver`` needs to know of the jobs of these entries, for another thread; None
-        where nobody follows them.
+        where nobody follows them. Those who do read by themselves where it cannot be known.
         """
-        return self._labels.of(event.job for _, event in entries) if self._of_journal else None
+        if not self._of_journal:
+            return None
+        try:
+            return self._labels.of(event.job for _, event in entries)
+        except StoreUnavailable:
+            return None
 
     def deliver(
         self, after: int, entries: Sequence[Entry], labels: Mapping[str, Label] | None
