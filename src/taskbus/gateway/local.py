@@ -9,7 +9,7 @@ from taskbus.gateway.route import Request
 _BEYOND = "x-forwarded-beyond"
 
 
-def is_here(request: Request) -> bool:
+def _is_here(request: Request) -> bool:
     """Whether it comes from this machine. Another proxy on it, that does not tell of itself, cannot
     be told from its clients.
     """
@@ -23,7 +23,7 @@ def is_program_here(request: Request) -> bool:
     headers = request.headers
     host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     is_page = "origin" in headers or headers.get("sec-fetch-site", "none") != "none"
-    return is_here(request) and not is_page and (host == "localhost" or _is_loopback(host))
+    return _is_here(request) and not is_page and (host == "localhost" or _is_loopback(host))
 
 
 def _is_loopback(text: str) -> bool:

@@ -8,7 +8,7 @@ from autobahn.wamp.exception import ApplicationError
 from taskbus.core.tally import ATTEMPT, CALL, Counts, Tallied
 from taskbus.gateway.describe import operation
 from taskbus.gateway.health import Parts
-from taskbus.gateway.local import is_here
+from taskbus.gateway.local import is_program_here
 from taskbus.gateway.own import Own
 from taskbus.gateway.prometheus import (
     CONTENT_TYPE,
@@ -48,7 +48,7 @@ def routes(
     """``is_open``: whoever is on this machine need not show a key."""
 
     async def metrics(request: Request, bus: Bus) -> Answer:
-        asks: Any = own if is_open and is_here(request) else bus
+        asks: Any = own if is_open and is_program_here(request) else bus
         status = await _status(asks)
         parts = await ready()
         families = [*_of_bus(status), *_of_parts(parts), *_of_host(look())]
