@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,12 +23,17 @@ from taskbus.core.cancel import cancel
 from taskbus.core.chores import Chores
 from taskbus.core.follow import Ends, FollowUps
 from taskbus.core.lease import MOST_LOSSES
+from taskbus.core.tally import Tally, tallied
+from taskbus.core.untraced import NO_SPANS, Untraced
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import StoreUnavailable, TaskFailure
 from taskbus.model.job import Change, Job, State
 from taskbus.model.json import dump
 from taskbus.model.policy import Policy
+from taskbus.model.trace import Trace
+from taskbus.model.webhook import DELIVER
 from taskbus.port.queue import Delivery, QueueStats
+from taskbus.port.spans import Spans
 from taskbus.worker import attempt as attempt_module
 from taskbus.worker.output import MOST_OUTPUT
 from taskbus.worker.parent import Worker
@@ -95,6 +101,8 @@ class Site:
         self.readiness = 0
         self.on_ready: Callable[[], object] = lambda: None
         self.enclose: Callable[[Job], Any] = lambda _: None
+        self.spans: Spans = NO_SPANS
+        self.tally: Tally | None = None
 
     def submit(self, name: str, *args: Any, **fields: Any) -> Job:
         """A queued job that calls a task of ``tests.support.tasks``."""
@@ -127,6 +135,8 @@ class Site:
             ttr=ttr,
             on_ready=on_ready,
             enclose=self.enclose,
+            spans=self.spans,
+            tally=self.tally,
         )
         hang_guard = threading.Timer(PATIENCE, os.kill, (os.getpid(), signal.SIGTERM))
         hang_guard.start()
@@ -869,3 +879,61 @@ def test_what_cannot_be_enclosed_now_is_waited_for(site: Site) -> None:
     job = site.submit("whoami")
     site.work(1, ttr=3.0)
     assert "here" in (site.store.result(job.id) or "")
+
+
+class Seen:
+    """Spans, and when they ended."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Any, ...]] = []
+
+    def begin(self, kind: str, what: str, trace: Trace | None, **about: str | int) -> Any:
+        span = Untraced(trace and trace._replace(span_id="2" * 16))
+
+        def end(failure: str | None = None) -> None:
+            error = failure and json.loads(failure)["error"]
+            self.found.append((kind, what.rpartition(".")[2], trace, about["attempt"], error))
+
+        return SimpleNamespace(trace=span.trace, end=end)
+
+
+def test_each_attempt_is_a_span_and_its_task_is_told_which(site: Site) -> None:
+    seen = site.spans = Seen()
+    trace = Trace("1" * 32, "1" * 16)
+    told = site.submit("whoami", details=dump({"trace": trace.told}))
+    site.submit("fail")
+    site.work(2)
+    assert sorted(seen.found) == [
+        ("attempt", "fail", None, 1, "com.example.error.asked"),
+        ("attempt", "whoami", trace, 1, None),
+    ]
+    result = json.loads(site.store.result(told.id) or "")["args"][0]
+    assert result["trace"] == trace._replace(span_id="2" * 16).told
+
+
+def test_a_delivery_is_a_span_of_its_own_kind(site: Site) -> None:
+    seen = site.spans = Seen()
+    spec = HANDLERS["com.t.whoami"]["target"]
+    site.api = ApiMap([], built_in=[Entry(DELIVER, "python", spec, "background")])
+    site.submit("whoami", uri=DELIVER)
+    site.work(1)
+    assert [one[0] for one in seen.found] == ["delivery"]
+
+
+def test_attempts_are_counted_by_how_they_end(site: Site) -> None:
+    told: list[Any] = []
+    site.tally = Tally(time.time, told.append)
+    due = time.time() - 100.0
+    site.submit("whoami", due=due)
+    for retries in (0, 1):
+        site.submit("fail", retries=retries, due=due)
+    site.work(3)
+    counts = {task: counts for (_, task), counts in tallied(as_saved(told[-1])).items()}
+    assert counts["com.t.whoami"].outcomes == {"succeeded": 1}
+    assert counts["com.t.fail"].outcomes == {"failed": 1, "retrying": 1}
+    assert 200.0 <= counts["com.t.fail"].waited.total < 200.0 + PATIENCE
+    assert 0.0 < counts["com.t.fail"].took.total < PATIENCE
+
+
+def as_saved(told: Any) -> Any:
+    return json.loads(json.dumps(told))

@@ -24,12 +24,13 @@ from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import StoreUnavailable, TaskbusError
 from taskbus.model.job import Job, note
 from taskbus.model.trace import trace_of_job
+from taskbus.model.webhook import DELIVER
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.limits import Limits
 from taskbus.port.liveness import Liveness
 from taskbus.port.queue import Queue
-from taskbus.port.spans import ATTEMPT, Spans
+from taskbus.port.spans import ATTEMPT, DELIVERY, Spans
 from taskbus.port.store import Store
 from taskbus.worker.attempt import Attempt
 from taskbus.worker.channel import wait_readable
@@ -221,7 +222,8 @@ class Worker:
         try:
             while child := self._spares.take():
                 trace = trace_of_job(job.details)
-                span = self._spans.begin(ATTEMPT, job.uri, trace, job=job.id, attempt=job.attempt)
+                kind = DELIVERY if job.uri == DELIVER else ATTEMPT
+                span = self._spans.begin(kind, job.uri, trace, job=job.id, attempt=job.attempt)
                 try:
                     slot.attempt = Attempt(
                         job,
