@@ -1,13 +1,17 @@
 """REST API v1, through the router's port."""
 
 import json
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.support.access_keys import new_key
@@ -23,7 +27,9 @@ SPACE = "com.example.dante.get_free_space"
 ADD, FAIL, CRASH, ECHO = (
     f"com.example.dante.rest_{name}" for name in ("add", "fail", "crash", "echo")
 )
-LATER, FRAIL, SLOW = (f"com.example.dante.rest_{name}" for name in ("later", "frail", "slow"))
+LATER, FRAIL, SLOW, MEET = (
+    f"com.example.dante.rest_{name}" for name in ("later", "frail", "slow", "meet")
+)
 ENTRIES = f"""
 [api."{ADD}"]
 python = "tests.support.tasks:add"
@@ -424,3 +430,42 @@ def test_the_page_runs_nothing_but_its_own(site: Site) -> None:
     assert json.loads(document.body)["openapi"].startswith("3.1")
     tag = document.headers["etag"]
     assert stranger("GET", "/v1/openapi.json", If_None_Match=tag).status == 304
+
+
+def test_a_gateway_told_to_stop_answers_the_calls_in_hand(site: Site) -> None:
+    begun, answer = threading.Event(), Deferred[str]()
+
+    def meet(details: Any) -> Any:
+        begun.set()
+        return answer
+
+    operator = Client(site, as_principal("operator", site.ticket("operator")))
+    with site.joined("backend") as backend, ThreadPoolExecutor() as pool:
+        backend.register(meet, MEET)
+        calling = pool.submit(operator, "POST", f"/v1/call/{MEET}")
+        assert begun.wait(PATIENCE)
+        stopping = pool.submit(site.supervisorctl, "stop", "gateway")
+        eventually(lambda: operator("GET", "/v1/jobs").status == 503)
+        assert not calling.done()
+        reactor.callFromThread(answer.callback, "met")
+        assert calling.result(PATIENCE).json() == {"args": ["met"], "kwargs": {}}
+        assert stopping.result(PATIENCE).returncode == 0
+    assert "stopped: gateway (exit status 0)" in (site.var / "log/supervisord.log").read_text()
+    assert site.supervisorctl("start", "gateway").returncode == 0
+    site.await_ready()
+    assert operator("GET", "/v1/jobs").status == 200
+
+
+@pytest.mark.parametrize("program", ["gateway", "router"])
+def test_everything_is_answered_again_after_a_part_was_killed(
+    site: Site, ask: Client, program: str
+) -> None:
+    os.kill(site.pid(program), signal.SIGKILL)
+    site.await_ready()
+    assert ended(ask, submit(ask, LATER, 1))["result"]["args"] == [11]
+
+
+def test_nothing_went_wrong_unseen(site: Site) -> None:
+    for program in ("gateway", "router"):
+        log = (site.var / "log" / f"{program}.log").read_text()
+        assert "Traceback" not in log, log

@@ -9,7 +9,6 @@ from typing import Any
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import CancelledError
 
-from taskbus.bus.session import application_error
 from taskbus.model.errors import TaskbusError, shown
 
 log = logging.getLogger(__name__)
@@ -17,12 +16,16 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 # Seconds after which it is worth to ask again.
 _AGAIN = {429: 1, 503: 2}
+# What a service that was called has answered, by its own status.
+_OF_A_SERVICE = "taskbus.error.http"
 _STATUS = {
     "taskbus.error.invalid_argument": 400,
     "taskbus.error.unauthenticated": 401,
     "taskbus.error.stale_signature": 401,
     "taskbus.error.forbidden": 403,
+    "taskbus.error.topic_not_exposed": 403,
     "taskbus.error.unknown_uri": 404,
+    "taskbus.error.hook_not_found": 404,
     "taskbus.error.key_not_found": 404,
     "taskbus.error.no_such_path": 404,
     "taskbus.error.job_not_found": 404,
@@ -31,19 +34,23 @@ _STATUS = {
     "taskbus.error.topic_not_exposed": 403,
     "taskbus.error.no_such_method": 405,
     "taskbus.error.key_taken": 409,
+    "taskbus.error.hook_changed": 409,
     "taskbus.error.not_unique": 409,
     "taskbus.error.job_ended": 409,
     "taskbus.error.not_replayable": 409,
+    "taskbus.error.not_runnable": 409,
     "taskbus.error.not_reporting": 409,
     "taskbus.error.cancelled": 410,
     "taskbus.error.job_changed": 412,
     "taskbus.error.too_large": 413,
     "taskbus.error.unsupported_media": 415,
+    "taskbus.error.address_forbidden": 422,
     "taskbus.error.idempotency_mismatch": 422,
     "taskbus.error.rate_limited": 429,
     "taskbus.error.invalid_result": 502,
     "taskbus.error.handler_unreachable": 502,
     "taskbus.error.unsendable": 502,
+    "taskbus.error.target_busy": 503,
     "taskbus.error.store_unavailable": 503,
     "taskbus.error.queue_unavailable": 503,
     "taskbus.error.stopped": 503,
@@ -101,15 +108,20 @@ def as_error(error: BaseException) -> tuple[str, str, Mapping[str, Any]]:
         error = ApplicationError("taskbus.error.unreachable", "the router was lost")
     elif isinstance(error, CancelledError):
         error = ApplicationError("wamp.error.canceled", "the call was canceled")
-    told = application_error(error)
-    message = str(told.args[0]) if told.args else told.error
-    return told.error, message, told.kwargs or {}
+    if not isinstance(error, ApplicationError):
+        # What exactly, is for the log: a stranger may have caused it to find out about us.
+        log.error("unexpected error", exc_info=error)
+        return TaskbusError.uri, "an unexpected error; the gateway's log has it", {}
+    message = str(error.args[0]) if error.args else error.error
+    return error.error, message, error.kwargs or {}
 
 
 def status_of(uri: str) -> int:
     """The HTTP status of a WAMP error: what a task itself has refused is the caller's to mend."""
     if uri in _STATUS:
         return _STATUS[uri]
+    if uri == _OF_A_SERVICE or uri.startswith(f"{_OF_A_SERVICE}."):
+        return 502
     return 500 if uri.startswith(("taskbus.", "wamp.", "crossbar.")) else 422
 
 
