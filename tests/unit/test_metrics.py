@@ -64,8 +64,9 @@ def own(**answers: Any) -> tuple[Own, Answering]:
     return made, session
 
 
-def asked(handler: Handler, client: str = "127.0.0.1", bus: Any = None) -> Answer:
-    request = Request("1", "GET", "/", {}, {}, Headers({}), b"", client)
+def asked(handler: Handler, client: str = "127.0.0.1", bus: Any = None, **sent: str) -> Answer:
+    headers = Headers({"Host": ["127.0.0.1:9080"], **{name: [text] for name, text in sent.items()}})
+    request = Request("1", "GET", "/", {}, {}, headers, b"", client)
     answer = Deferred.fromCoroutine(
         cast("Any", handler(request, cast("Bus", bus or Answering({}))))
     )
@@ -196,6 +197,16 @@ def test_who_need_not_show_a_key(client: str, is_open: bool, is_free: bool) -> N
     else:
         with pytest.raises(ApplicationError, match="unauthenticated"):
             asked(tell, client, nobody)
+
+
+@pytest.mark.parametrize(
+    "sent", [{"Origin": "https://example.com"}, {"Host": "rebound.example.com"}]
+)
+def test_a_page_on_this_machine_has_to_show_a_key(sent: dict[str, str]) -> None:
+    made, _ = own(taskbus_bus_status=STATUS, wamp_session_count=7)
+    nobody = Answering({"taskbus.bus.status": ApplicationError("taskbus.error.unauthenticated")})
+    with pytest.raises(ApplicationError, match="unauthenticated"):
+        asked(handler(made, is_open=True), "127.0.0.1", nobody, **sent)
 
 
 # --- health --------------------------------------------------------------------------------------
