@@ -4,10 +4,12 @@ import json
 import subprocess
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.access_keys import new_key
+from tests.support.browser import running_browser, visit
 from tests.support.processes import REPOSITORY
 from tests.support.quick import quick_folder
 from tests.support.site import Site, running_site
@@ -58,6 +60,29 @@ def test_what_is_in_the_document_is_there_and_wants_a_credential(
             assert not any(one in answer.body.decode() for one in known), (method, path)
         for other in set(METHODS) - {one for one, of in operations if of == path}:
             assert stranger(other.upper(), target).status == 405
+
+
+def test_the_page_shows_every_route_and_tries_it(site: Site, operations: dict[Any, Any]) -> None:
+    base = f"http://127.0.0.1:{site.port}"
+    with running_browser() as browser, visit(browser, f"{base}/docs") as seen:
+        shown = seen.page.locator("#routes > details")
+        shown.first.wait_for()
+        assert shown.count() == len(operations)
+        jobs = shown.filter(has=seen.page.get_by_text("/v1/jobs", exact=True)).first
+        jobs.locator("summary").click()
+        assert "Idempotency-Key" in jobs.inner_text()
+        assert seen.complaints == []
+        assert {urlsplit(one).path for one in seen.requested} == {"/docs", "/v1/openapi.json"}
+        assert seen.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        seen.page.get_by_label("Access key").fill(new_key(site, "read:*").token)
+        reading = shown.filter(has=seen.page.locator("summary b", has_text="GET"))
+        listing = reading.filter(has=seen.page.get_by_text("/v1/jobs", exact=True))
+        listing.locator("summary").click()
+        listing.get_by_label("limit (query)").fill("1")
+        listing.get_by_role("button").click()
+        answer = listing.locator("form pre")
+        answer.filter(has_text="200").wait_for()
+        assert '"jobs": []' in answer.inner_text()
 
 
 def test_whatever_the_document_allows_is_answered_as_it_says(site: Site) -> None:
