@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskbus.gateway.problem import HttpError, NoSuchMethod, NoSuchPath
+from taskbus.gateway.problem import HttpError, NoSuchMethod, NoSuchPath, UnsupportedMedia
 from taskbus.gateway.route import (
     Answer,
     Bus,
@@ -115,6 +115,17 @@ def test_a_number_is_a_number(text: str) -> None:
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
 def test_json_is_read(kind: str) -> None:
     assert request(b'{"a": [1, 0.5, "\xc3\xa9"]}', content_type=kind).json() == {"a": [1, 0.5, "é"]}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content_type": "text/plain"}, {"content_type": "application/json-seq"},
+     {"content_type": "application/json", "content_encoding": "gzip"}],
+    ids=range(3),
+)  # fmt: skip
+def test_what_is_said_to_be_no_json_is_not_read(headers: dict[str, str]) -> None:
+    with pytest.raises(UnsupportedMedia):
+        request(b"{}", **headers).json()
 
 
 @pytest.mark.parametrize(

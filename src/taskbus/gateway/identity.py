@@ -161,7 +161,7 @@ class _Kept:
         self._reactor = reactor
         self._on_gone = on_gone
         self._waiting: list[Deferred[_Kept]] = []
-        self._outcome: Failure | None = None
+        self._is_left = False
         self._idle: Any = None
 
     @property
@@ -183,6 +183,8 @@ class _Kept:
             else:
                 self.session = session
                 self._settle(None)
+                if self._is_left:
+                    session.end()
 
         connecting = endpoint.connect(factory)
         connecting.addErrback(session.joined)
@@ -209,7 +211,8 @@ class _Kept:
         return failure
 
     def leave(self) -> None:
-        """End it."""
+        """End it, now or once it has joined."""
+        self._is_left = True
         self._on_gone()
         self._stop_idling()
         if self.session is not None:

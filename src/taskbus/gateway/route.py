@@ -83,6 +83,15 @@ class Request:
 
     def json(self) -> Any:
         """The body's value, as every door can carry it; raises InvalidArgument."""
+        coding = self.headers.get("content-encoding", "identity")
+        if coding.strip().lower() != "identity":
+            raise UnsupportedMedia(
+                f"the body is {coding}, not plain",
+                {"Accept-Encoding": "identity"},
+                field="content-encoding",
+                value=coding,
+                remedy="send it as it is",
+            )
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in _JSON:
             raise UnsupportedMedia(

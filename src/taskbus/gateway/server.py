@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 60
 _SANE_ID = re.compile(r"[A-Za-z0-9._:@-]{1,100}")
-_SMALLEST_ZIPPED = 1024
+# Above that the time it takes would be everybody's: one thread answers all.
+_SMALLEST_ZIPPED, _LARGEST_ZIPPED = 1024, 2**20
 _ZIP_LEVEL = 5
 _SEEN_BY_PAGES = "ETag, Link, Location, Retry-After, X-Request-Id"
 _LONGEST_PREFLIGHT = "600"
@@ -290,7 +291,7 @@ class _Exchange:
 
     def _zipped(self, body: bytes, headers: dict[str, str]) -> bytes:
         headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
-        if not self._takes_gzip():
+        if len(body) > _LARGEST_ZIPPED or not self._takes_gzip():
             return body
         headers["Content-Encoding"] = "gzip"
         if "ETag" in headers:
