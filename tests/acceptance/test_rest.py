@@ -270,8 +270,11 @@ def test_a_job_is_sent_once_as_long_as_it_is_the_same(ask: Client) -> None:
     for known in (tag, f'"x", W/{tag}', "*"):
         answer = ask("GET", f"/v1/jobs/{job}", If_None_Match=known)
         assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
-    stale = ask("POST", f"/v1/jobs/{job}/cancel", If_Match='"99"')
-    refused(stale, 412, "taskbus.error.job_changed")
+    for action in ("cancel", "retry", "replay"):
+        stale = ask("POST", f"/v1/jobs/{job}/{action}", If_Match='"99"')
+        refused(stale, 412, "taskbus.error.job_changed")
+    nonsense = ask("POST", f"/v1/jobs/{job}/cancel", If_Match='"x", "y"')
+    refused(nonsense, 400, "taskbus.error.invalid_argument")
     assert ask("POST", f"/v1/jobs/{job}/cancel", If_Match=tag).status == 200
     assert ask("GET", f"/v1/jobs/{job}", If_None_Match=tag).status == 200
 

@@ -7,7 +7,7 @@ import pytest
 
 from taskbus.adapter.memory import MemoryStore
 from taskbus.core.cancel import cancel
-from taskbus.core.replay import replay
+from taskbus.core.replay import replay, retry
 from taskbus.model.builtin import HTTP_COMMAND
 from taskbus.model.errors import InvalidArgument, JobEnded, NotReplayable
 from taskbus.model.job import REPLAYABLE, Job, State
@@ -109,3 +109,22 @@ def test_a_task_of_the_bus_own_keeps_its_arguments() -> None:
 def test_nothing_else_is_replayed(state: State) -> None:
     with pytest.raises(NotReplayable, match=state):
         replay(a_job(state=state), "bob", NOW)
+
+
+@pytest.mark.parametrize("state", [State.SCHEDULED, State.RETRYING])
+def test_what_waits_for_its_time_is_retried_at_once(state: State) -> None:
+    job = a_job(state=state, attempt=1, failures=1, due=NOW + 3600)
+    after = retry(job, "bob", NOW).after
+    assert (after.state, after.due, after.attempt, after.failures) == (State.QUEUED, NOW, 1, 1)
+
+
+@pytest.mark.parametrize("state", sorted(REPLAYABLE))
+def test_what_has_ended_without_success_is_retried_as_if_it_were_new(state: State) -> None:
+    job = ended(state)
+    assert retry(job, "bob", NOW) == replay(job, "bob", NOW)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.WAITING, State.SUCCEEDED])
+def test_nothing_else_is_retried(state: State) -> None:
+    with pytest.raises(NotReplayable, match=state):
+        retry(a_job(state=state), "bob", NOW)
