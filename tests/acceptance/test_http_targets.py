@@ -4,6 +4,7 @@ import queue
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from tests.support.web import as_principal
 pytestmark = pytest.mark.acceptance
 
 NAMESPACE = "com.example.test"
-ITEM, LATER, ONE = (f"{NAMESPACE}.{name}" for name in ("item.apple", "later", "one"))
+ITEM, LATER, NOW, ONE = (f"{NAMESPACE}.{name}" for name in ("item.apple", "later", "now", "one"))
 
 
 @dataclass
@@ -91,6 +92,9 @@ ca = "certificate.pem"
 http = {{url = "{url}/later", {proved}}}
 mode = "background"
 retries = 1
+[api."{NOW}"]
+http = {{url = "{url}/now", {proved}}}
+timeout = 1000
 [api."{ONE}"]
 http = {{url = "{url}/one", connections = 1, waiting = 0, {proved}}}
 timeout = 1000
@@ -155,13 +159,15 @@ def test_a_job_says_which_it_is(operator: Session, target: Target) -> None:
     assert headers["Connection"] == "close"
 
 
-def test_a_busy_service_says_for_how_long(operator: Session) -> None:
+def test_a_job_leaves_a_busy_service_alone(operator: Session) -> None:
+    asked = time.time()
     job = operator.call(LATER, "busy")
     found = eventually(
         lambda: (one := operator.call("taskbus.job.get", job))["state"] == "retrying" and one
     )
     assert found["error"]["error"] == "taskbus.error.http.503"
     assert found["error"]["about"]["retry_after"] == 1000
+    assert found["due"] >= asked + 1000
     operator.call("taskbus.job.cancel", job)
 
 
@@ -177,12 +183,12 @@ def test_a_call_whose_client_hangs_up_hangs_up(site: Site, target: Target) -> No
     credential = as_principal("operator", site.ticket("operator"))
     body = b'{"args": ["hang"]}'
     head = (
-        f"POST /v1/call/{ONE} HTTP/1.1\r\nHost: x\r\nAuthorization: {credential}\r\n"
+        f"POST /v1/call/{NOW} HTTP/1.1\r\nHost: x\r\nAuthorization: {credential}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", site.port), PATIENCE) as client:
         client.sendall(head.encode() + body)
-        eventually(lambda: any("/one" in one.path for one in target.requests))
+        eventually(lambda: any("/now" in one.path for one in target.requests))
     assert target.gone.get(timeout=PATIENCE) == b""
 
 
