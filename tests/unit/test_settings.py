@@ -210,7 +210,7 @@ EXPOSED = '[webhooks]\nexposed = ["com.example.shop.*", "job.*", "taskbus.webhoo
 def test_webhooks_have_workers_of_their_own() -> None:
     assert "webhooks" not in parse("").queues
     settings = parse(EXPOSED)
-    assert settings.pools[-1] == Pool("webhooks", 1, 16, ("webhooks",))
+    assert settings.pools[-1] == Pool("webhooks", 1, 32, ("webhooks",))
     assert settings.queues == {"default", "webhooks"}
     for pool in ('[worker]\nqueues = ["default", "webhooks"]', "[pool.webhooks]\nslots = 64"):
         found = [one for one in parse(EXPOSED + pool).pools if "webhooks" in one.queues]

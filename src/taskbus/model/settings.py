@@ -23,7 +23,7 @@ _LONGEST_SOCKET_PATH = 107
 WORKER = "worker"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_DELIVERIES = 16
+_DELIVERIES = 32
 
 
 @dataclass(frozen=True, slots=True)
