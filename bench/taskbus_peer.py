@@ -26,9 +26,10 @@ class Taskbus:
     drain_jobs = 10_000
     enqueue_jobs = 4000
 
-    def __init__(self, store: str = "") -> None:
-        """`store`: the URL of one that is not the default."""
+    def __init__(self, store: str = "", more: str = "") -> None:
+        """`store`: the URL of one that is not the default; `more`: settings, as TOML."""
         self._store = store
+        self._more = more
         self._folder = Path()
         self._site: Site | None = None
 
@@ -36,7 +37,7 @@ class Taskbus:
         """`up` starts workers too; those are stopped again."""
         self._folder = folder
         self._site = Site(folder / "site")
-        self._site.write(_free_port(), self._store)
+        self._site.write(_free_port(), self._store, self._more)
         self._taskbus("up", "--detach")
         self._supervisorctl("stop", "worker:*")
 

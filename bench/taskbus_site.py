@@ -19,8 +19,10 @@ class Site:
         self.settings = folder / "taskbus.toml"
         self.var = folder / "var"
 
-    def write(self, port: int, store: str = "") -> None:
-        """Make the folder; `port` is the router's, `store` the URL of another store."""
+    def write(self, port: int, store: str = "", more: str = "") -> None:
+        """Make the folder; `port` is the router's, `store` the URL of another store, `more` what
+        else the settings say.
+        """
         self.folder.mkdir()
         sections: dict[str, Mapping[str, str | int]] = {
             "site": {"tasks": str(REPO)},
@@ -35,7 +37,8 @@ class Site:
         }
         if store:
             sections["store"] = {"url": store}
-        self.settings.write_text("".join(_section(*each) for each in sections.items()))
+        text = "".join(_section(*each) for each in sections.items())
+        self.settings.write_text(text + more)
         entries = {
             f'api."{NAMESPACE}.{task}"': {"python": f"bench.tasks:{task}", "mode": "background"}
             for task in TASKS
