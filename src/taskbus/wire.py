@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from taskbus.model.apimap import ApiMap, longest_call, parse_api_map
 from taskbus.model.builtin import built_in
-from taskbus.model.errors import ConfigError, TaskFailure, UnknownUri
+from taskbus.model.errors import ConfigError, NotRunnable, TaskFailure, UnknownUri
 from taskbus.model.http_target import HttpTarget
 from taskbus.model.identity import is_job_id
 from taskbus.model.incoming import read_secrets
 from taskbus.model.job import Event, Job, Submission
 from taskbus.model.located import LocatedToml
-from taskbus.model.settings import Pool, Settings, parse_settings
+from taskbus.model.settings import WORKER, Pool, Settings, parse_settings
 from taskbus.port.bell import Bell
 from taskbus.port.queue import Queue
 from taskbus.port.sides import Sides
@@ -64,6 +64,11 @@ def check_targets(settings: Settings, api: ApiMap) -> None:
     from taskbus.handler import build
 
     sys.path.insert(0, str(settings.tasks))
+    for argv in settings.queue_server_exec:
+        if missing := _missing_program(settings, argv[0]):
+            toml = LocatedToml(read_text(settings.file), str(settings.file))
+            problem, remedy = f"queue_server.exec: {missing}", "correct its name, or install it"
+            raise toml.error(("queue_server", "exec"), problem, remedy)
     for entry in api.entries.values():
         problem = ""
         if entry.kind == "python":
@@ -72,16 +77,18 @@ def check_targets(settings: Settings, api: ApiMap) -> None:
             except TaskFailure as error:
                 problem = error.message
         elif entry.kind == "exec":
-            program = entry.target[0]
-            place = str(settings.site / program) if "/" in program else program
-            if shutil.which(place) is None:
-                problem = f"there is no program {place}"
+            problem = _missing_program(settings, entry.target[0])
         elif isinstance(entry.target, HttpTarget):
             problem = _problem_of(entry.target)
         if problem:
             map_ = LocatedToml(read_text(settings.api_map), str(settings.api_map))
             where = ("api", entry.pattern, entry.kind)
             raise map_.error(where, f"{entry.pattern}: {problem}", f"mend {entry.kind} or its code")
+
+
+def _missing_program(settings: Settings, program: str) -> str:
+    place = str(settings.site / program) if "/" in program else program
+    return f"there is no program {place}" if shutil.which(place) is None else ""
 
 
 def _problem_of(target: HttpTarget) -> str:
@@ -271,6 +278,7 @@ def run_job(settings: Settings, wanted: str, again: bool, show: Callable[[Event]
     from taskbus.worker.interrupt import cancel_on_interrupt
     from taskbus.worker.watch import JournalBell
 
+    _check_may_work(settings, wanted)
     # As the workers: programs of the API map may be named by where the site is.
     os.chdir(settings.site)
     sides = make_sides(settings)
@@ -288,6 +296,19 @@ def run_job(settings: Settings, wanted: str, again: bool, show: Callable[[Event]
         worker.serve(1)
     bell.ring()
     return existing(store, job.id)
+
+
+def _check_may_work(settings: Settings, wanted: str) -> None:
+    """Raises NotRunnable where this process is not what a worker would be."""
+    from taskbus.site.folders import user_id
+
+    if not settings.data.exists():
+        problem = f"the bus of {settings.file} has never been up"
+        raise NotRunnable(wanted, problem, "start it with 'taskbus up'")
+    user = settings.users.get(WORKER)
+    if user is not None and user_id(settings, WORKER) != os.geteuid():
+        # Another one's task code must not run with our rights, nor leave files that are ours.
+        raise NotRunnable(wanted, f"its workers run as {user}", f"run this as {user}")
 
 
 def run_backend(settings: Settings, namespace: str) -> None:

@@ -1,6 +1,7 @@
 """The queue server: unchanged clients of another one, over HTTP."""
 
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from taskbus.model.identity import new_job_id
 from tests.support.access_keys import new_key
 from tests.support.gate import Gate, a_gate
 from tests.support.http_server import Request, serving
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.router import Session
-from tests.support.site import Site, eventually, running_site
+from tests.support.site import Site, eventually, make_site, running_site
 from tests.support.terminal import CTRL_C, at_terminal
 
 pytestmark = pytest.mark.acceptance
@@ -447,3 +449,29 @@ def test_run_job_takes_no_job_from_another_worker(site: Site, session: Session, 
 def _run_job(site: Site, job: str) -> list[str]:
     program = str(REPOSITORY / ".venv/bin/taskbus")
     return [program, "--settings", str(site.settings), "run-job", "-j", job]
+
+
+def test_run_job_without_a_bus_or_as_another_user(folder: Path) -> None:
+    alone = folder / "alone"
+    alone.mkdir()
+    other = "nobody" if os.geteuid() == 0 else "root"
+    site = make_site(alone, f'[user]\nworker = "{other}"\n')
+    job = new_job_id()
+    never = site.taskbus("run-job", "-j", job)
+    assert never.returncode == 2
+    assert "has never been up" in never.stderr
+    (site.var / "data").mkdir(parents=True)
+    refused = site.taskbus("run-job", "-j", job)
+    assert refused.returncode == 2
+    assert f"its workers run as {other}" in refused.stderr
+    assert list((site.var / "data").iterdir()) == []
+
+
+def test_programs_that_the_settings_allow_are_looked_for(folder: Path) -> None:
+    checked = folder / "checked"
+    checked.mkdir()
+    site = make_site(checked, '[queue_server]\nexec = [["echo"], ["no-such-program", "*"]]\n')
+    done = site.taskbus("check")
+    line = site.settings.read_text().split("\n").index("[queue_server]") + 2
+    assert done.returncode == 4
+    assert f"taskbus.toml:{line}: queue_server.exec: there is no program no-such" in done.stderr
