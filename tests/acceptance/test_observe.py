@@ -23,8 +23,12 @@ pytestmark = pytest.mark.acceptance
 
 ECHO, LATER, SHELL = "com.example.test.echo", "com.example.test.later", "com.example.test.shell"
 # Nobody else calls them.
+PASSED_ON = "com.example.test.passed_on"
 COUNTED, ANSWERED = "com.example.test.counted", "com.example.test.answered"
 ENTRIES = f"""
+[api."{PASSED_ON}"]
+python = "tests.support.tasks:Echo"
+mode = "background"
 [api."{ANSWERED}"]
 python = "tests.support.tasks:Echo"
 [api."{COUNTED}"]
@@ -44,6 +48,8 @@ backoff = {{first = 0}}
 SETTINGS = f"""
 [gateway]
 body = 10_000
+[webhooks]
+exposed = ["com.example.test.paid"]
 [incoming.github]
 verify = "github"
 secret_file = "github.secret"
@@ -330,6 +336,26 @@ def test_a_webhook_becomes_an_event(site: Site, operator: Session) -> None:
         assert from_shop(site, "pay", **given.told).status == 202
         assert events.get(timeout=PATIENCE) == ((BODY,), {"webhook": "pay", "id": "msg_1"})
         assert about.get(timeout=PATIENCE).transaction_hash == given.text
+
+
+def test_its_event_goes_on_to_endpoints_in_the_same_trace(
+    site: Site, operator: Session, scrape: Client
+) -> None:
+    topic, given = "com.example.test.paid", in_trace(22)
+    operator.call("taskbus.hook.put", "inside", call=PASSED_ON, topics=[topic])
+    assert counted(scrape, "taskbus_webhook_endpoints", state="ok") == 1
+
+    def jobs() -> Any:
+        # Control listens a moment after the endpoint came.
+        assert from_shop(site, "pay", **given.told).status == 202
+        return operator.call("taskbus.job.list", uri=PASSED_ON)
+
+    job = eventually(jobs)[0]
+    result = operator.call("taskbus.job.wait", job["id"])
+    assert of(result.kwresults["details"]["trace"])._replace(span_id="") == given._replace(
+        span_id=""
+    )
+    operator.call("taskbus.hook.delete", "inside")
 
 
 def test_what_does_not_prove_its_sender_becomes_nothing(site: Site, operator: Session) -> None:

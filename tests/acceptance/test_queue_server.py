@@ -285,6 +285,15 @@ def test_no_callback_error_after_a_success(site: Site, session: Session) -> None
     assert output(session, own_id(session, job)) == "a  b $HOME\n"
 
 
+def test_a_command_belongs_to_the_trace_of_its_request(site: Site, session: Session) -> None:
+    body = b'{"command": {"type": "exec", "cmd": "echo x"}}'
+    parent = f"00-{'1' * 32}-{'2' * 16}-01"
+    status, told = ask(site, "/jobs/add", body, {"traceparent": parent})
+    assert status == 200
+    job = session.call("taskbus.job.get", own_id(session, told["job_id"]))
+    assert job["details"]["trace"] == {"traceparent": parent}
+
+
 def test_an_exit_status_counts(site: Site) -> None:
     assert ended(site, add(site, command={"type": "exec", "cmd": "false"})) == FAILED
 

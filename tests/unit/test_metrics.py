@@ -1,6 +1,7 @@
 """What the bus tells those who watch it: ``/metrics``, ``/healthz``, ``/readyz``."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,6 +163,22 @@ def test_others_may_add_what_they_count() -> None:
     assert found["taskbus_webhooks"].samples[0].value == 3
 
 
+def test_endpoints_of_webhooks_are_told_by_state() -> None:
+    endpoints = [
+        {"disabled": None, "failing": None},
+        {"disabled": None, "failing": {"failures": 3}},
+        {"disabled": {"why": "gone"}, "failing": {"failures": 9}},
+        {"disabled": {"why": "gone"}, "failing": None},
+    ]
+    made, session = own(taskbus_hook_list=endpoints, wamp_session_count=7)
+    bus = Answering({"taskbus.bus.status": STATUS})
+    tell = handler(made, sources=[partial(metrics.webhooks, made)])
+    found = read(asked(tell, bus=bus).body)["taskbus_webhook_endpoints"]
+    assert values(found, "state") == {"ok": 1, "failing": 1, "disabled": 2}
+    del session.answers["taskbus.hook.list"]
+    assert read(asked(tell, bus=bus).body)["taskbus_webhook_endpoints"].samples == []
+
+
 def test_what_is_away_is_told_and_keeps_nothing_back() -> None:
     away = ApplicationError("taskbus.error.store_unavailable", "locked")
     made, _ = own(wamp_session_count=ApplicationError("wamp.error.not_authorized"))
@@ -200,7 +217,7 @@ def test_who_need_not_show_a_key(client: str, is_open: bool, is_free: bool) -> N
 
 
 @pytest.mark.parametrize(
-    "sent", [{"Origin": "https://example.com"}, {"Host": "rebound.example.com"}]
+    "sent", [{"Origin": "https://example.com"}, {"Host": "rebound.example.com"}, {"Host": "[::1"}]
 )
 def test_a_page_on_this_machine_has_to_show_a_key(sent: dict[str, str]) -> None:
     made, _ = own(taskbus_bus_status=STATUS, wamp_session_count=7)

@@ -309,13 +309,16 @@ class Hooks:
             log.warning("event %s of %s is dropped: too many at once", event.id, event.topic)
             return
         self._under_way += 1
-        deferToThread(self._pass_on, event).addErrback(self._missed, event).addBoth(self._passed)
+        trace = trace_of_call(details.transaction_hash)
+        deferToThread(self._pass_on, event, trace).addErrback(self._missed, event).addBoth(
+            self._passed
+        )
 
-    def _pass_on(self, event: Event) -> None:
+    def _pass_on(self, event: Event, trace: Trace | None) -> None:
         check_field("data", event.data)
         endpoints = self._fan.wanted_by(event)
         if endpoints:
-            self._fan.send(event, endpoints)
+            self._fan.send(event, endpoints, trace=trace)
 
     def _missed(self, failure: Any, event: Event) -> None:
         log.warning("event %s of %s is lost: %s", event.id, event.topic, failure.value)

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from autobahn.wamp.types import CallOptions
-
 from taskbus.gateway.describe import TEXT, an_object, answer, body, operation
 from taskbus.gateway.own import Own
 from taskbus.gateway.problem import HttpError
@@ -63,7 +61,7 @@ def _receiver(webhook: Incoming, own: Own, read: Callable[[Any], str], clock: Cl
             [value],
             idempotency_key=delivery.key(webhook.name),
             context=about,
-            options=_options(request),
+            trace=request.trace,
         )
         return Answer(202, {"id": delivery.id, "job": job}, {"Location": f"/v1/jobs/{job}"})
 
@@ -79,7 +77,3 @@ def _secrets(webhook: Incoming, read: Callable[[Any], str]) -> tuple[str, ...]:
         raise Unverifiable(
             "this webhook cannot be verified now", field="name", value=webhook.name
         ) from None
-
-
-def _options(request: Request) -> CallOptions:
-    return CallOptions(transaction_hash=None if request.trace is None else request.trace.text)

@@ -21,9 +21,17 @@ def is_program_here(request: Request) -> bool:
     sends its origin, or, by a name of its own for this address, another host.
     """
     headers = request.headers
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    host = _host(headers.get("host", ""))
     is_page = "origin" in headers or headers.get("sec-fetch-site", "none") != "none"
     return _is_here(request) and not is_page and (host == "localhost" or _is_loopback(host))
+
+
+def _host(text: str) -> str:
+    """The name without its port; empty where it is none."""
+    try:
+        return urlsplit(f"//{text}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(text: str) -> bool:

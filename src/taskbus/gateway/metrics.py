@@ -1,5 +1,6 @@
 """``/metrics``: what the bus has to do and what it has done, for Prometheus."""
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from taskbus.gateway.prometheus import (
     histogram,
 )
 from taskbus.gateway.route import Answer, Bus, Request, Route
+
+log = logging.getLogger(__name__)
 
 _AWAY = "taskbus.error.store_unavailable"
 
@@ -67,6 +70,19 @@ _METRICS = operation(
         403: "a key without the scope metrics",
     },
 )
+
+
+async def webhooks(own: Own) -> list[Family]:
+    """A Source: how many endpoints of webhooks there are, by how their deliveries go."""
+    counts = dict.fromkeys(("ok", "failing", "disabled"), 0)
+    try:
+        for one in await own.call("taskbus.hook.list"):
+            counts["disabled" if one["disabled"] else "failing" if one["failing"] else "ok"] += 1
+    except Exception as error:  # noqa: BLE001 - the other metrics are not to wait for it
+        log.info("the endpoints are not told: %s", error)
+        counts = {}
+    samples = [Sample({"state": state}, count) for state, count in counts.items()]
+    return [Family("taskbus_webhook_endpoints", GAUGE, "Endpoints of webhooks", samples)]
 
 
 async def _status(bus: Any) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from autobahn.twisted.wamp import Session
-from autobahn.wamp.types import PublishOptions
+from autobahn.wamp.types import CallOptions, PublishOptions
 from twisted.internet.defer import Deferred, fail
 
 from taskbus.gateway.identity import Unreachable
@@ -16,11 +16,14 @@ class Own:
     def __init__(self) -> None:
         self.session: Session | None = None
 
-    def call(self, uri: str, /, *args: Any, **kwargs: Any) -> "Deferred[Any]":
-        """As ``Session.call``; fails with Unreachable where there is no session."""
+    def call(
+        self, uri: str, /, *args: Any, trace: Trace | None = None, **kwargs: Any
+    ) -> "Deferred[Any]":
+        """As ``Session.call``, of this trace; fails with Unreachable where there is no session."""
         if self.session is None or not self.session.is_attached():
             return _unreachable()
-        called: Deferred[Any] = self.session.call(uri, *args, **kwargs)
+        options = CallOptions(transaction_hash=trace and trace.text)
+        called: Deferred[Any] = self.session.call(uri, *args, options=options, **kwargs)
         return called
 
     def publish(

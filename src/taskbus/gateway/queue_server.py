@@ -82,7 +82,7 @@ class QueueServer:
                 field="authorization",
                 remedy="send Authorization: Bearer KEY; 'taskbus key create' makes keys",
             )
-        return await self._own.call(uri, *args)
+        return await self._own.call(uri, *args, trace=request.trace)
 
 
 def body_of(request: Request) -> dict[str, Any]:
