@@ -73,3 +73,9 @@ def test_an_unexpected_error_is_not_told() -> None:
     uri, message, _ = as_error(ZeroDivisionError("secret"))
     assert (uri, status_of(uri)) == ("taskbus.error.internal", 500)
     assert "secret" not in message
+
+
+@pytest.mark.parametrize("word", ["soon", True, float("inf"), None, [1]])
+def test_what_a_task_says_of_waiting_may_be_anything(word: object) -> None:
+    told = problem_headers(503, {"retry_after": word})
+    assert told["Retry-After"].isdigit()

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
@@ -148,7 +148,10 @@ def problem_headers(status: int, about: Mapping[str, Any]) -> dict[str, str]:
     headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="taskbus"'
-    again = about.get("retry_after", _AGAIN.get(status))
+    again = about.get("retry_after")
+    # It may be a task's own word, and so anything.
+    if isinstance(again, bool) or not isinstance(again, (int, float)) or not isfinite(again):
+        again = _AGAIN.get(status)
     if again is not None:
         headers["Retry-After"] = str(max(1, ceil(again)))
     return headers
