@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.protocols.basic import LineReceiver
 from twisted.web.http import HTTPChannel, Request
 
-# The bridge at /call refuses larger ones in its own words.
+# As much as the bridge at /call takes.
 _limit = 1_048_576
 # So long who sends too much may go on before it is cut off: until then it can read why.
 _PARTING_SECONDS = 2.0
@@ -34,12 +34,13 @@ def bound(limit):
 def problem(status, detail):
     """The body of an error that is the router's own, as the gateway writes its errors."""
     error = _ERRORS.get(status, "taskbus.error.unreachable")
+    # The error comes first: there the scripts for cron look for it.
     told = {
+        "error": error,
         "type": f"urn:wamp:{error}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "error": error,
     }
     return json.dumps(told).encode() + b"\n"
 

@@ -157,7 +157,7 @@ def test_big_arguments_come_by_standard_input(call: Call) -> None:
 def test_more_than_the_router_takes_is_refused(call: Call, router: Router) -> None:
     done = call(ECHO, "-", stdin=json.dumps(["x" * 1_100_000]))
     assert done.returncode == 3
-    assert done.stderr.startswith(f"call: {router.url}/call answered HTTP 413: Request too long")
+    assert done.stderr == f"call: {router.url}/call answered HTTP 413: taskbus.error.too_large\n"
 
 
 @pytest.mark.parametrize(
