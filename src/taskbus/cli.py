@@ -27,10 +27,6 @@ from taskbus.wire import (
     check_targets,
     read_api_map,
     read_settings,
-    run_backend,
-    run_control,
-    run_gateway,
-    run_worker,
     start_logging,
 )
 
@@ -254,24 +250,32 @@ def _logs(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _backend(settings: Settings, options: argparse.Namespace) -> int:
+    from taskbus.wire.backend import run_backend
+
     start_logging()
     run_backend(settings, options.namespace)
     return 0
 
 
 def _control(settings: Settings, _options: argparse.Namespace) -> int:
+    from taskbus.wire.control import run_control
+
     start_logging()
     run_control(settings)
     return 0
 
 
 def _gateway(settings: Settings, _options: argparse.Namespace) -> int:
+    from taskbus.wire.gateway import run_gateway
+
     start_logging()
     run_gateway(settings)
     return 0
 
 
 def _worker(settings: Settings, options: argparse.Namespace) -> int:
+    from taskbus.wire.worker import run_worker
+
     start_logging()
     for pool in settings.pools:
         if pool.name == options.pool:

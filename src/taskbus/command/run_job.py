@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 
 
 def _run(settings: Settings, options: argparse.Namespace) -> int:
-    from taskbus.wire import run_job
+    from taskbus.wire.worker import run_job
 
     if not (is_job_id(options.job) or options.job.isdecimal()):
         raise InvalidArgument("--job", options.job, "not a job id", "use an id, or a number")
