@@ -68,8 +68,8 @@ STEPS = {
     "renewed": _Step("store.renew", "after"),
     "result came": _Step("store.advance", "before", _END),
     "settled": _Step("store.advance", "after", _END),
-    "deleting": _Step("queue.delete", "before"),
-    "deleted": _Step("queue.delete", "after"),
+    "deleting": _Step("queue.request", "before", lambda given, _: given[0] is not None),
+    "deleted": _Step("queue.request", "after", lambda given, _: given[0] is not None),
     # Who accepts jobs.
     "adding": _Step("store.add", "before"),
     "added": _Step("store.add", "after"),
