@@ -12,7 +12,7 @@ run:  ## start everything, in the foreground; Ctrl-C stops it
 	@.venv/bin/taskbus up $(ARGS)
 
 # A file's tests stay together, as they share what they have started.
-PYTEST = .venv/bin/pytest -n 2 --dist loadfile $(ARGS)
+PYTEST = .venv/bin/pytest -n 3 --dist loadfile $(ARGS)
 
 test:  ## run the tests
 	@./setup.sh test
