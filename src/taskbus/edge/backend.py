@@ -1,27 +1,30 @@
 """A backend: registers every URI of one namespace, and runs or queues each call."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from autobahn.twisted.wamp import Session
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
 
 from taskbus.bus.calls import Calls
 from taskbus.bus.session import (
     DETAILS,
     application_error,
     caller,
+    refused,
     register_all,
 )
 from taskbus.core.intake import prepare
-from taskbus.core.untraced import NO_SPANS
+from taskbus.core.untraced import NO_SPAN, NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground
+from taskbus.handler.perform import failure_text
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.trace import trace_in, with_trace
 from taskbus.port.clock import Clock
-from taskbus.port.spans import ENQUEUE, Spans
+from taskbus.port.spans import ENQUEUE, Span, Spans
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,6 @@ class Backend:
 
         return endpoint
 
-    @inlineCallbacks
     def _queue(
         self,
         _entry: Entry,
@@ -88,15 +90,27 @@ class Backend:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         details: Any,
-    ) -> Any:
+    ) -> "Deferred[str]":
         """Background: the job's id, once it is accepted; a unique job's that is there already."""
         request = {"uri": uri, "args": args, "kwargs": kwargs}
         who = caller(details)
+        span = self._spans.begin(ENQUEUE, uri, trace_in(who))
         try:
-            with self._spans.begin(ENQUEUE, uri, trace_in(who)) as span:
-                who = with_trace(who, span.trace)
-                submission = prepare(self._api, self._clock, request, who)
-                [job] = yield self._batch.accept([submission])
+            submission = prepare(self._api, self._clock, request, with_trace(who, span.trace))
         except Exception as error:
+            span.end(failure_text(error))
             raise application_error(error) from error
-        return job
+        accepted = self._batch.accept([submission])
+        if span is not NO_SPAN:
+            accepted.addBoth(_ended, span)
+        return accepted.addCallbacks(_first, refused)
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ids[0]
+
+
+def _ended(result: Any, span: Span) -> Any:
+    failure = isinstance(result, Failure) and result.value
+    span.end(failure_text(failure) if failure else None)
+    return result
