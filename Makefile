@@ -35,6 +35,7 @@ bench:  ## measure, beside other job queues
 	@./setup.sh bench
 	@.venv/bin/python -m bench.scale
 	@.venv/bin/python -m bench.stores
+	@.venv/bin/python -m bench.doors
 	@.venv/bin/python -m bench.callee
 	@.venv/bin/python -m bench.followers
 	@.venv/bin/python -m bench.webhooks
