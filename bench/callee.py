@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import ssl
-import statistics
 import subprocess
 import sys
 import time
@@ -21,9 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.environment import REPO
-from bench.measure import percentile
 from bench.process import spawn, stop, wait_until
-from bench.report import machine, table
+from bench.report import latency_row, machine, table
 from taskbus.handler import Handler, build
 from taskbus.model.http_target import HttpTarget
 from taskbus.model.task import TaskInput
@@ -118,12 +116,7 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def _report(found: dict[str, list[tuple[float, list[float]]]]) -> str:
     rows = [
-        [
-            title,
-            f"{statistics.median(rate for rate, _ in rounds):,.0f}",
-            f"{1000 * statistics.median(percentile(one, 0.5) for _, one in rounds):.2f}",
-            f"{1000 * statistics.median(percentile(one, 0.99) for _, one in rounds):.2f}",
-        ]
+        latency_row(title, [rate for rate, _ in rounds], [one for _, one in rounds], digits=2)
         for title, rounds in found.items()
     ]
     today = time.strftime("%Y-%m-%d", time.gmtime())

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import socket
-import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +18,10 @@ from tempfile import TemporaryDirectory
 
 from bench.environment import REPO, peer_python
 from bench.load import CONNECTIONS, Load, load
-from bench.measure import percentile, started
+from bench.measure import started
 from bench.process import spawn, stop, wait_until
 from bench.redis_peer import RedisPeer
-from bench.report import machine, table
+from bench.report import latency_row, machine, table
 from bench.taskbus_bridge import post_calls
 from bench.taskbus_peer import Taskbus
 from bench.taskbus_site import NAMESPACE, Site
@@ -152,12 +151,7 @@ def _request(method: str, path: str, credential: str, body: object = None) -> by
 
 def _report(found: Mapping[str, Sequence[Load]]) -> str:
     rows = [
-        [
-            name,
-            f"{statistics.median(one.rate for one in loads):,.0f}",
-            f"{1000 * statistics.median(percentile(one.latencies, 0.5) for one in loads):.1f}",
-            f"{1000 * statistics.median(percentile(one.latencies, 0.99) for one in loads):.1f}",
-        ]
+        latency_row(name, [one.rate for one in loads], [one.latencies for one in loads], digits=1)
         for name, loads in found.items()
     ]
     today = time.strftime("%Y-%m-%d", time.gmtime())

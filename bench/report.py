@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.contestant import ENQUEUE, Figures
 from bench.environment import pins
-from bench.measure import WORKERS
+from bench.measure import WORKERS, percentile
 
 TASKBUS = "taskbus"
 RQ = "RQ"
@@ -146,6 +146,20 @@ def _spread(values: Sequence[float], digits: int) -> str:
     if len(values) == 1:
         return middle
     return f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def latency_row(
+    title: str, rates: Sequence[float], latencies: Sequence[Sequence[float]], digits: int
+) -> list[str]:
+    """A rate, p50 and p99 in ms: medians over rounds; ``latencies``: the seconds of each round."""
+    middles = [
+        statistics.median(percentile(one, share) for one in latencies) for share in (0.5, 0.99)
+    ]
+    return [
+        title,
+        f"{statistics.median(rates):,.0f}",
+        *(f"{1000 * middle:.{digits}f}" for middle in middles),
+    ]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

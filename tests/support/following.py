@@ -14,7 +14,7 @@ from taskbus.edge.following import Following
 from taskbus.edge.outflow import Outflow
 from taskbus.edge.watchers import told
 from taskbus.model.job import Job, note
-from tests.support.values import applied
+from tests.support.values import applied, running
 
 
 class Wire:
@@ -106,3 +106,24 @@ class Caller:
 
     def _events(self, job: str, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         return [told(event) for event in self._bus.store.events(job, after, min(limit, 3))]
+
+
+class Happenings:
+    """A running job, and another one beside it: what may happen on the bus meanwhile."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.job, self._other = running(bus.store), running(bus.store)
+
+    def write(self, count: int) -> None:
+        self.job = said(self.bus.store, self.job, 1 + count % 3)
+        self._other = said(self.bus.store, self._other)
+
+    def relay(self, _number: int) -> None:
+        self.bus.relay.run()
+
+    def work(self, number: int) -> None:
+        self.bus.work(number)
+
+    def tell(self, number: int) -> None:
+        self.bus.tell(number)

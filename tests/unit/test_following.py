@@ -14,7 +14,7 @@ from taskbus.core.permit import Permit
 from taskbus.model.access import parse_scope
 from taskbus.model.errors import InvalidArgument, JobNotFound, Stopped, StoreUnavailable
 from taskbus.model.job import State, move
-from tests.support.following import Bus, said
+from tests.support.following import Bus, Happenings, said
 from tests.support.values import added, applied, failed, running, start, succeeded
 
 
@@ -57,27 +57,13 @@ def bus() -> Bus:
     return Bus()
 
 
-class Story:
+class Story(Happenings):
     """One job, another one beside it, and those who come and go meanwhile."""
 
     def __init__(self) -> None:
-        self.bus = Bus()
-        self.job, self._other = running(self.bus.store), running(self.bus.store)
+        super().__init__(Bus())
         self.of_job: list[tuple[int, Reader]] = []
         self.of_all: list[tuple[int, Reader]] = []
-
-    def write(self, count: int) -> None:
-        self.job = said(self.bus.store, self.job, 1 + count % 3)
-        self._other = said(self.bus.store, self._other)
-
-    def relay(self, _number: int) -> None:
-        self.bus.relay.run()
-
-    def work(self, number: int) -> None:
-        self.bus.work(number)
-
-    def tell(self, number: int) -> None:
-        self.bus.tell(number)
 
     def join(self, number: int) -> None:
         after = min(number, self.job.seq)

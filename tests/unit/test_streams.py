@@ -14,7 +14,7 @@ from taskbus.gateway.feed import Feeds, Subject, job_subject, journal_subject
 from taskbus.gateway.follow import follow
 from taskbus.gateway.reader import STALL_SECONDS, Reader, Stalled
 from taskbus.model.errors import StoreUnavailable
-from tests.support.following import Bus, Caller, said
+from tests.support.following import Bus, Caller, Happenings, said
 from tests.support.values import added, applied, running, succeeded
 
 
@@ -78,28 +78,14 @@ def site() -> Gateway:
     return Gateway()
 
 
-class Story:
+class Story(Happenings):
     """One job, those who follow it or the journal, and what happens to them."""
 
     def __init__(self) -> None:
         self.site = Gateway()
-        self.bus = self.site.bus
-        self.job, self._other = running(self.bus.store), running(self.bus.store)
+        super().__init__(self.site.bus)
         self.clients: list[Client] = []
         self.watchers: list[Client] = []
-
-    def write(self, count: int) -> None:
-        self.job = said(self.bus.store, self.job, 1 + count % 3)
-        self._other = said(self.bus.store, self._other)
-
-    def relay(self, _number: int) -> None:
-        self.bus.relay.run()
-
-    def work(self, number: int) -> None:
-        self.bus.work(number)
-
-    def tell(self, number: int) -> None:
-        self.bus.tell(number)
 
     def settle(self, _number: int) -> None:
         self.bus.settle()

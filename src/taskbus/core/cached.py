@@ -1,5 +1,6 @@
 """Records of one kind, in memory: who asks often asks the store only whether they have changed."""
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -12,7 +13,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Cached(Generic[T]):
-    """Safe to use from several threads: at worst two read the same at once."""
+    """Safe to use from several threads."""
 
     def __init__(
         self,
@@ -26,22 +27,29 @@ class Cached(Generic[T]):
         self._kind = kind
         self._clock = clock
         self._make = make
-        self._found: Mapping[str, T] = {}
+        self._lock = threading.Lock()
         self._changes = -1
+        # By name, as they were when they were last asked for.
+        self.kept: Mapping[str, T] = {}
         self._look_at = float("-inf")
 
     def all(self) -> Mapping[str, T]:
         """By name, as they were within the last second."""
         now = self._clock()
         if now >= self._look_at:
+            self.refresh()
+            self._look_at = now + _LOOK_SECONDS
+        return self.kept
+
+    def refresh(self) -> None:
+        """Read them now, where one has changed; raises StoreUnavailable."""
+        with self._lock:
             # Asked before they are read: what changes in between is read again.
             changes = self._records.changes(self._kind)
             if changes != self._changes:
                 records = self._records.all(self._kind)
-                self._found = {one.name: self._make(one.name, one.body) for one in records}
+                self.kept = {one.name: self._make(one.name, one.body) for one in records}
                 self._changes = changes
-            self._look_at = now + _LOOK_SECONDS
-        return self._found
 
     def drop(self) -> None:
         """They have changed."""

@@ -1,8 +1,8 @@
 """The keyring: all access keys in memory, as the store has them."""
 
-import threading
 from typing import Any
 
+from taskbus.core.cached import Cached
 from taskbus.model.access import AccessKey, check_key, key_of
 from taskbus.model.errors import InvalidArgument, KeyNotFound
 from taskbus.port.clock import Clock
@@ -17,23 +17,15 @@ class Keyring:
     def __init__(self, records: Records, clock: Clock) -> None:
         self._records = records
         self._clock = clock
-        self._lock = threading.Lock()
-        self._seen = -1
-        self._keys: dict[str, AccessKey] = {}
+        self._keys = Cached(records, KIND, clock, key_of)
 
     def refresh(self) -> None:
         """Read the keys where somebody has changed one; raises StoreUnavailable."""
-        with self._lock:
-            # Asked before they are read: a change in between is read once more, not left out.
-            changes = self._records.changes(KIND)
-            if changes != self._seen:
-                found = self._records.all(KIND)
-                self._keys = {one.name: key_of(one.name, one.body) for one in found}
-                self._seen = changes
+        self._keys.refresh()
 
     def find(self, id_: str | None) -> AccessKey | None:
         """The key, where it is good now."""
-        found = self._keys.get(id_ or "")
+        found = self._keys.kept.get(id_ or "")
         return found if found is not None and found.is_valid(self._clock()) else None
 
     def proved(self, id_: str | None, token: object) -> AccessKey | None:
@@ -43,7 +35,7 @@ class Keyring:
 
     def all(self) -> list[AccessKey]:
         """Every key, the oldest first, those included whose time is over."""
-        return sorted(self._keys.values(), key=lambda key: (key.created, key.id))
+        return sorted(self._keys.kept.values(), key=lambda key: (key.created, key.id))
 
     def add(self, request: Any) -> AccessKey:
         """Store a new key, see ``check_key``; raises InvalidArgument or StoreUnavailable."""
