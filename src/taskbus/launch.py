@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from taskbus.adapter.process import Presence
-from taskbus.model.apimap import ApiMap
+from taskbus.model.apimap import SERVED, ApiMap
 from taskbus.model.errors import StoreUnavailable
 from taskbus.model.options import DEFAULT_QUEUE
 from taskbus.model.settings import WORKER, Settings
@@ -149,7 +149,7 @@ def _allow_connections() -> None:
 
 def parts(settings: Settings, api: ApiMap) -> list[str]:
     """The names of all processes that make up the bus."""
-    backends = [f"backend-{namespace}" for namespace in api.namespaces()]
+    backends = [f"backend-{namespace}" for namespace in api.namespaces(SERVED)]
     workers = [
         f"{pool.program}-{number:02d}" for pool in settings.pools for number in range(pool.count)
     ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import TaskbusError
 from taskbus.model.http_target import HttpTarget
+from taskbus.model.php import PhpTarget
 from taskbus.model.settings import Settings
 from taskbus.model.uri import is_pattern
 
@@ -140,9 +141,11 @@ def api_map(settings: Settings, api: ApiMap) -> None:
     print(f"\n{settings.file} and {settings.api_map} are fine")
 
 
-def _target(target: str | tuple[str, ...] | HttpTarget) -> str:
+def _target(target: str | tuple[str, ...] | HttpTarget | PhpTarget) -> str:
     if isinstance(target, HttpTarget):
         return f"{target.method} {target.url}"
+    if isinstance(target, PhpTarget):
+        return target.name
     return target if isinstance(target, str) else " ".join(target)
 
 

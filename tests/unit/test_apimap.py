@@ -2,9 +2,10 @@
 
 import pytest
 
-from taskbus.model.apimap import ApiMap, Entry, parse_api_map
+from taskbus.model.apimap import SERVED, ApiMap, Entry, parse_api_map
 from taskbus.model.errors import ConfigError, UnknownUri
 from taskbus.model.options import Backoff, Rate
+from taskbus.model.php import PhpSite
 from taskbus.model.policy import Policy
 
 
@@ -60,6 +61,15 @@ def test_an_entry_as_the_forker_needs_it() -> None:
         "target": ("php",),
         "timeout": 2.0,
     }
+
+
+def test_a_php_class_is_run_by_what_the_settings_name() -> None:
+    php = PhpSite("php8.2", "/bus/clients/php", "/site/php")
+    text = '[api."com.x.y"]\nphp = "Example\\\\Sleeper"\n'
+    [entry] = parse_api_map(text, "api.toml", php=php).entries.values()
+    assert entry.target == (
+        "php8.2", "/bus/clients/php/task.php", "/site/php", "Example\\Sleeper"
+    )  # fmt: skip
 
 
 def test_a_table_of_an_option() -> None:
@@ -175,6 +185,11 @@ def test_bad_values_are_named_with_their_line(line: str) -> None:
         'python = "tasks.:Sleeper"',
         'python = "tasks:a.b"',
         'python = "tasks:Sleeper\\n"',
+        'php = "Example.GetFreeSpace"',
+        'php = "\\\\Example"',
+        'php = "Example\\\\"',
+        'php = "1st"',
+        "php = true",
         "python = 1",
         'http = "ftp://example.com/"',
         'http = "example.com/rpc"',
@@ -201,6 +216,8 @@ def test_bad_targets(line: str) -> None:
     [
         'python = "a:b"',
         'python = "tasks.sub_1.dante:Sleeper"',
+        'php = "GetFreeSpace"',
+        'php = "Example\\\\V2\\\\GetFreeSpace"',
         'http = "http://127.0.0.1:8000/rpc"',
         'http = "https://example.com"',
         'http = "http://[::1]:80/a?b=c"',
@@ -215,11 +232,13 @@ def test_only_what_runs_in_the_foreground_is_promoted_and_before_its_timeout() -
     head = '[api."com.x.y"]\npython = "a:b"\n'
     background = refused(head + 'promote_after = 1\nmode = "background"')
     assert background.message.startswith("api.toml:3: com.x.y: promote_after is for foreground")
+    php = refused('[api."com.x.y"]\nphp = "X"\npromote_after = 1')
+    assert php.message.startswith("api.toml:3: com.x.y: promote_after is not for php")
     late = refused(head + "timeout = 10\npromote_after = 10")
     assert late.message.startswith(
         "api.toml:4: com.x.y: promote_after is not below the timeout, 10"
     )
-    for error in (background, late):
+    for error in (background, php, late):
         assert error.about["remedy"]
     assert one('python = "a:b"', "timeout = 10", "promote_after = 9.5").promote_after == 9.5
 
@@ -229,7 +248,7 @@ def test_an_entry_has_exactly_one_target() -> None:
     both = refused('[api."com.x.y"]\npython = "a:b"\nexec = ["true"]')
     for error in (none, both):
         assert error.message.startswith(
-            "api.toml:1: com.x.y: needs exactly one of python, http, exec"
+            "api.toml:1: com.x.y: needs exactly one of python, php, http, exec"
         )
 
 
@@ -311,6 +330,17 @@ def test_namespaces_are_the_fewest_that_hold_every_entry() -> None:
     assert [entry.pattern for entry in api.below("com.b")] == ["com.b.*", "com.b.c.d"]
     assert api.below("com") == list(api.entries.values())[:5]
     assert api.below("com.a.one") == []
+
+
+def test_namespaces_of_some_kinds() -> None:
+    api = parse(
+        '[api."com.a.one"]\npython = "a:b"\n'
+        '[api."com.a.sub.two"]\nphp = "Two"\n[api."com.b.three"]\nphp = "Three"\n'
+    )
+    assert api.namespaces() == ["com.a", "com.b"]
+    assert api.namespaces(SERVED) == ["com.a"]
+    assert api.namespaces(["php"]) == ["com.a.sub", "com.b"]
+    assert [entry.pattern for entry in api.below("com.a", ["php"])] == ["com.a.sub.two"]
 
 
 QUEUES = """

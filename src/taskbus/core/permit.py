@@ -50,6 +50,8 @@ PROCEDURES = {
     "taskbus.queue_server.counts": READ,
     "taskbus.hook.publish": PUBLISH,
 }
+# What every key may ask.
+FREE = ("taskbus.api.list",)
 # Procedures of features, by their prefix.
 FEATURES = {"taskbus.hook.": HOOKS}
 
@@ -101,7 +103,7 @@ class Permit:
 
     def may_ask(self, procedure: str) -> bool:
         """Whether a procedure of the bus is about anything that this caller may do."""
-        if self._scopes is None:
+        if self._scopes is None or procedure in FREE:
             return True
         action = PROCEDURES.get(procedure) or next(
             (of for prefix, of in FEATURES.items() if procedure.startswith(prefix)), None
@@ -109,8 +111,8 @@ class Permit:
         return action is not None and bool(patterns_for(self._scopes, action))
 
     def procedures(self) -> list[str]:
-        """Those of PROCEDURES that it may ask."""
-        return [one for one in PROCEDURES if self.may_ask(one)]
+        """Those of PROCEDURES and FREE that it may ask."""
+        return [one for one in (*PROCEDURES, *FREE) if self.may_ask(one)]
 
     def may_call(self, uri: str, mode: str | None) -> bool:
         """Whether it may call this URI, whose entry of the API map (None: there is none) has this

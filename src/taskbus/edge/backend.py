@@ -21,7 +21,7 @@ from taskbus.core.untraced import NO_SPAN, NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground
 from taskbus.handler.perform import failure_text
-from taskbus.model.apimap import ApiMap, Entry
+from taskbus.model.apimap import SERVED, ApiMap, Entry
 from taskbus.model.trace import trace_in, with_trace
 from taskbus.port.clock import Clock
 from taskbus.port.spans import ENQUEUE, Span, Spans
@@ -48,7 +48,7 @@ class Backend:
         self._batch = batch
         self._clock = clock
         self._on_serving = on_serving
-        self._entries = api.below(namespace)
+        self._entries = api.below(namespace, SERVED)
         self._foreground = foreground
         self._spans = spans
         self.calls = calls

@@ -1,4 +1,4 @@
-"""How a task's code is called: python, exec or http, each ``(TaskInput) -> TaskResult``.
+"""How a task's code is called: python, php, exec or http, each ``(TaskInput) -> TaskResult``.
 
 The same handlers run in the backend's threads (foreground) and in a worker's child (background).
 Standard library only, and each kind is imported only when the API map uses it: the forker imports
@@ -17,6 +17,7 @@ Handler = Callable[[TaskInput], TaskResult]
 _KINDS = {
     "python": ("taskbus.handler.python", "python_handler"),
     "exec": ("taskbus.handler.exec", "exec_handler"),
+    "php": ("taskbus.handler.exec", "exec_handler"),
     "http": ("taskbus.handler.http", "http_handler"),
     # Not for the API map: see ``taskbus.model.builtin``.
     "own": ("taskbus.handler.own", "own_handler"),

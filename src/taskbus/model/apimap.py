@@ -9,6 +9,9 @@
     retries = 3                         # further attempts after the first one failed
     priority = "high"
 
+    [api."com.example.widget.space"]
+    php = "Example\\\\GetFreeSpace"      # a PHP class, run by the PHP backend or by a worker
+
     [api."com.example.shop.*"]          # every URI below it
     http = "http://127.0.0.1:8000/rpc"  # or a table: see taskbus.model.http_target
 """
@@ -22,13 +25,17 @@ from taskbus.model.errors import InvalidArgument, UnknownUri
 from taskbus.model.http_target import HttpTarget, check_http
 from taskbus.model.located import LocatedToml
 from taskbus.model.options import DEFAULT_QUEUE, PER_ENTRY, SHARED, Rate
+from taskbus.model.php import STANDARD_PHP, PhpSite, PhpTarget
 from taskbus.model.policy import STANDARD_POLICY, Policy
 from taskbus.model.uri import check_pattern, covers, in_namespace, is_pattern
 
 Mode = Literal["foreground", "background"]
 MODES: tuple[Mode, ...] = ("foreground", "background")
-KINDS = ("python", "http", "exec")
+KINDS = ("python", "php", "http", "exec")
+# Those that a backend of ours registers and runs; PHP's have a backend in PHP.
+SERVED = ("python", "http", "exec")
 
+_PHP = re.compile(r"[A-Za-z_]\w*(\\[A-Za-z_]\w*)*", re.ASCII)
 _PYTHON = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -38,7 +45,7 @@ class Entry:
 
     pattern: str
     kind: str
-    target: str | tuple[str, ...] | HttpTarget
+    target: str | tuple[str, ...] | HttpTarget | PhpTarget
     mode: Mode = "foreground"
     timeout: float = 300.0
     retries: int = 0
@@ -101,18 +108,23 @@ class ApiMap:
                 "under queues of [worker] or of a [pool.NAME]",
             )
 
-    def below(self, namespace: str) -> list[Entry]:
+    def below(self, namespace: str, kinds: Collection[str] = KINDS) -> list[Entry]:
         """The entries of one namespace."""
-        return [entry for entry in self.entries.values() if in_namespace(entry.pattern, namespace)]
+        return [one for one in self._of(kinds) if in_namespace(one.pattern, namespace)]
 
-    def namespaces(self) -> list[str]:
-        """The fewest namespaces that hold every entry, sorted: one backend serves each."""
-        parents = sorted({pattern.rpartition(".")[0] for pattern in self.entries}, key=len)
+    def namespaces(self, kinds: Collection[str] = KINDS) -> list[str]:
+        """The fewest namespaces that hold every entry of these kinds, sorted: one backend serves
+        each.
+        """
+        parents = sorted({one.pattern.rpartition(".")[0] for one in self._of(kinds)}, key=len)
         found: list[str] = []
         for parent in parents:
             if not any(in_namespace(parent + ".*", shorter) for shorter in found):
                 found.append(parent)
         return sorted(found)
+
+    def _of(self, kinds: Collection[str]) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.kind in kinds]
 
 
 def longest_call(entries: Iterable[Entry]) -> float:
@@ -126,17 +138,20 @@ def parse_api_map(
     queues: Collection[str] = (),
     built_in: Iterable[Entry] = (),
     site: str = "",
+    php: PhpSite = STANDARD_PHP,
 ) -> ApiMap:
     """The map in a TOML text, for workers that take jobs from these queues, beside the entries
-    that are ``built_in``; the files that it names are below the folder ``site``. Raises ConfigError
-    naming ``file`` and the line.
+    that are ``built_in``; the files that it names are below the folder ``site``, and its PHP
+    classes where ``php`` says. Raises ConfigError naming ``file`` and the line.
     """
     toml = LocatedToml(text, file)
     for key in toml.data:
         if key != "api":
             raise toml.error((key,), f"unknown table [{key}]", 'entries are [api."some.uri"]')
     api = toml.table(toml.data.get("api", {}), ("api",))
-    entries = [_entry(toml, uri, toml.table(body, ("api", uri)), site) for uri, body in api.items()]
+    entries = [
+        _entry(toml, uri, toml.table(body, ("api", uri)), site, php) for uri, body in api.items()
+    ]
     found = ApiMap(entries, queues, built_in)
     for entry in entries:
         try:
@@ -150,7 +165,7 @@ def parse_api_map(
     return found
 
 
-def _entry(toml: LocatedToml, uri: str, body: dict[str, Any], site: str) -> Entry:
+def _entry(toml: LocatedToml, uri: str, body: dict[str, Any], site: str, php: PhpSite) -> Entry:
     path = ("api", uri)
     if any(isinstance(value, dict) for key, value in body.items() if key not in _CHECKS):
         # TOML reads [api.com.example] as three tables, one in the other.
@@ -177,6 +192,8 @@ def _entry(toml: LocatedToml, uri: str, body: dict[str, Any], site: str) -> Entr
     target = fields.pop(kind)
     if isinstance(target, HttpTarget):
         target = target.placed(uri, site)
+    elif kind == "php":
+        target = php.target(target)
     policy = {name: fields.pop(name) for name in Policy._fields if name in fields}
     entry = Entry(pattern=uri, kind=kind, target=target, policy=Policy(**policy), **fields)
     if entry.promote_after is not None:
@@ -188,6 +205,9 @@ def _check_promotion(toml: LocatedToml, entry: Entry, seconds: float) -> None:
     problem = remedy = ""
     if entry.mode == "background":
         problem, remedy = "is for foreground calls", "remove it: this call is a job at once"
+    elif entry.kind not in SERVED:
+        problem = f"is not for {entry.kind}, whose calls another program runs"
+        remedy = 'remove it, or choose mode = "background"'
     elif seconds >= entry.timeout:
         problem = f"is not below the timeout, {entry.timeout:g}"
         remedy = "choose a smaller one, or a longer timeout"
@@ -201,6 +221,14 @@ def _python(value: Any) -> str:
         return value
     raise InvalidArgument(
         "python", value, "not a task's place", 'write "package.module:ClassOrFunction"'
+    )
+
+
+def _php(value: Any) -> str:
+    if isinstance(value, str) and _PHP.fullmatch(value):
+        return value
+    raise InvalidArgument(
+        "php", value, "not the name of a class", 'write "Example\\\\GetFreeSpace"'
     )
 
 
@@ -222,6 +250,7 @@ def _mode(value: Any) -> Mode:
 
 _CHECKS: dict[str, Any] = {
     "python": _python,
+    "php": _php,
     "http": check_http,
     "exec": _exec,
     "mode": _mode,

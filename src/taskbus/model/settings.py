@@ -12,6 +12,7 @@ from taskbus.model.errors import InvalidArgument
 from taskbus.model.incoming import Incoming, check_incoming, check_target, check_verify
 from taskbus.model.located import LocatedToml
 from taskbus.model.options import DEFAULT_QUEUE, check_queue, check_retention
+from taskbus.model.php import PhpSite
 from taskbus.model.queue_server import KEYS, OF_QUEUE_SERVER
 from taskbus.model.uri import RESERVED, check_uri
 from taskbus.model.webhook import DISABLED_TOPIC
@@ -63,6 +64,11 @@ class Settings:
     more_pools: tuple[Pool, ...] = ()
     incoming: tuple[Incoming, ...] = ()
     backend_threads: int = 32
+    php_command: str = "php"
+    php_client: Path = Path("clients/php")
+    php_tasks: Path = Path("workers/php")
+    php_processes: int = 2
+    php_warm: bool = True
     notify_topic: str = "com.example.queue.notify"
     gateway_body: int = 1_048_576
     gateway_origins: tuple[str, ...] = ()
@@ -99,6 +105,11 @@ class Settings:
     def queues(self) -> frozenset[str]:
         """The queues that some pool takes jobs from."""
         return frozenset(queue for pool in self.pools for queue in pool.queues)
+
+    @property
+    def php(self) -> PhpSite:
+        """Where PHP and its classes are."""
+        return PhpSite(self.php_command, str(self.php_client), str(self.php_tasks))
 
     @property
     def run(self) -> Path:
@@ -286,8 +297,9 @@ def _anchored(settings: Settings, site: Path) -> Settings:
     for name, value in values.items():
         if isinstance(value, Path):
             values[name] = site / value
-    command = values["router_command"]
-    values["router_command"] = str(site / command) if "/" in command else command
+    for name in ("router_command", "php_command"):
+        command = values[name]
+        values[name] = str(site / command) if "/" in command else command
     return Settings(**values)
 
 
@@ -362,6 +374,12 @@ def _networks(value: Any) -> tuple[str, ...]:
         ) from None
 
 
+def _yes_or_no(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise InvalidArgument("value", value, "not true or false", "write true or false")
+
+
 def _seconds(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**31:
         return float(value)
@@ -402,6 +420,13 @@ _KEYS: dict[str, _Known] = {
     "backend": {
         "threads": ("backend_threads", _whole(1, 1000)),
         "notify_topic": ("notify_topic", check_uri),
+    },
+    "php": {
+        "command": ("php_command", _text),
+        "client": ("php_client", _path),
+        "tasks": ("php_tasks", _path),
+        "processes": ("php_processes", _whole(1, 1000)),
+        "warm": ("php_warm", _yes_or_no),
     },
     "gateway": {
         "body": ("gateway_body", _whole(1024, 16_000_000)),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from taskbus.model.apimap import ApiMap, longest_call
+from taskbus.model.apimap import SERVED, ApiMap, longest_call
 from taskbus.model.settings import PROGRAMS, Settings
 
 _COMMON = """\
@@ -49,7 +49,7 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
     }
     filled = {key: str(value).replace("%", "%%") for key, value in values.items()}
     filled["common"] = _COMMON.format_map(filled)
-    namespaces = [{"namespace": namespace} for namespace in api.namespaces()]
+    namespaces = [{"namespace": namespace} for namespace in api.namespaces(SERVED)]
     pools = [
         {"pool_program": pool.program, "pool": pool.name, "pool_count": str(pool.count)}
         for pool in settings.pools

@@ -42,7 +42,7 @@ def read_api_map(settings: Settings, own_queues: Collection[str] | None = None) 
     file = settings.api_map
     own = [entry for entry in built_in(settings) if own_queues is None or entry.queue in own_queues]
     site = str(settings.site)
-    return parse_api_map(read_text(file), str(file), settings.queues, own, site)
+    return parse_api_map(read_text(file), str(file), settings.queues, own, site, settings.php)
 
 
 def check_targets(settings: Settings, api: ApiMap) -> None:

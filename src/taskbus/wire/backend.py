@@ -15,7 +15,7 @@ from taskbus.core.promote import Keeper
 from taskbus.edge.backend import Backend
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground
-from taskbus.model.apimap import longest_call
+from taskbus.model.apimap import SERVED, longest_call
 from taskbus.model.errors import ConfigError
 from taskbus.model.settings import Settings
 from taskbus.wire import make_sides, make_spans, read_api_map, retention_of, tally_of
@@ -26,12 +26,12 @@ def run_backend(settings: Settings, namespace: str) -> None:
     """The backend program of one namespace; ends by a signal."""
     reactor: Any = installed
     api = read_api_map(settings)
-    if not api.below(namespace):
+    if not api.below(namespace, SERVED):
         raise ConfigError(
             str(settings.api_map),
             None,
             f"no entry below the namespace {namespace!r}",
-            f"it has {', '.join(api.namespaces()) or 'no entries'}",
+            f"it has {', '.join(api.namespaces(SERVED)) or 'no entries'}",
         )
     sys.path.insert(0, str(settings.tasks))
     sides = make_sides(settings)
@@ -47,7 +47,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
     foreground = Foreground(
         reactor=reactor,
         api=api,
-        entries=api.below(namespace),
+        entries=api.below(namespace, SERVED),
         batch=batch,
         keeper=keeper,
         calls=calls,
@@ -66,5 +66,5 @@ def run_backend(settings: Settings, namespace: str) -> None:
         on_serving=lambda count: presence.hold(uris=count),
         spans=spans,
     )
-    patience = longest_call(api.below(namespace)) + GRACE_SECONDS
+    patience = longest_call(api.below(namespace, SERVED)) + GRACE_SECONDS
     serve(settings, "backend", backend, presence.drop, patience)

@@ -25,6 +25,7 @@ from taskbus.core.webhook_desk import Desk
 from taskbus.core.webhook_fan import Fan
 from taskbus.core.webhook_feed import Feed
 from taskbus.edge.access import Access
+from taskbus.edge.api import Api
 from taskbus.edge.batch import Batch
 from taskbus.edge.control import Control, run_chores, run_relay
 from taskbus.edge.hooks import Hooks, Parts, run_feed
@@ -55,7 +56,7 @@ def run_control(settings: Settings) -> None:
     )
     batch = Batch(reactor, Intake(store, keys, queue, bell))
     hooks, book = _webhooks(settings, sides, api, queue, bell, batch, access.permit)
-    features: dict[str, Callable[..., Any]] = {}
+    features: dict[str, Callable[..., Any]] = Api(api, access.permit).endpoints()
     if settings.queue_server:
         queue_server = QueueServer(
             settings, api, time.time, store, batch,
