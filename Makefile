@@ -45,12 +45,13 @@ bench:  ## measure, beside other job queues
 LOCK = .venv/bin/uv pip compile --system-certs --quiet --python-version 3.11 \
 	--custom-compile-command "make lock" $(ARGS)
 
-lock:  ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+lock:  ## write requirements/*.txt and package-lock.json anew (ARGS=--upgrade for newer versions)
 	@./setup.sh test
 	$(LOCK) pyproject.toml -o requirements/taskbus.txt
 	$(LOCK) pyproject.toml --group dev -c requirements/taskbus.txt -o requirements/dev.txt
 	$(LOCK) --group router --no-emit-package bjdata -o requirements/router.txt
+	PATH=$$PWD/.venv/bin:$$PATH npm $(if $(ARGS),update,install) --package-lock-only
 
 clean:  ## remove the environments and caches; var, the data, stays
-	rm -rf .venv .venv-router .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-router .venv-bench node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

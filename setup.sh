@@ -5,6 +5,7 @@
 #   .venv            taskbus, light; for `test` also the development tools
 #   .venv-router     the Crossbar router, which pins old versions of common packages
 #   .venv-bench      the job queues that the benchmark compares with
+#   node_modules     for `test`: what the JavaScript client and the page are made and tested with
 #
 # An environment's stamp is written last and names what the environment was made from. Without
 # the right stamp it is made afresh, in place: a virtual environment cannot be moved.
@@ -89,7 +90,7 @@ find_missing() {
             need procps ps
             need mariadb-server mariadbd
             need chromium chromium chromium-browser google-chrome
-            need_library libatomic1 libatomic.so.1  # for the node in Playwright's wheel
+            need_library libatomic1 libatomic.so.1  # for node, in its own wheel and in Playwright's
             # A cron, and programs with users of their own: an ordinary user is root in a namespace.
             [ "$(id -u)" = 0 ] || need uidmap newuidmap
             ;;
@@ -194,6 +195,11 @@ add_tools() {  # killed meanwhile, it leaves no stamp; a mere failure leaves .ve
     [ -f .venv/stamp-tools ]
 }
 
+add_packages() {  # from the registry of npm's own configuration
+    rm -f node_modules/stamp
+    PATH=$root/.venv/bin:$PATH npm ci && echo "$node" >node_modules/stamp
+}
+
 ensure() {  # STAMP-FILE STAMP LABEL COMMAND...
     [ "$(cat "$1" 2>/dev/null)" = "$2" ] || { shift 2; "$act" "$@"; }
 }
@@ -203,13 +209,17 @@ environments() {  # ACT: what to do about one that is not as it should be
     # From pyproject.toml only what matters to an installation, not the checks' configuration.
     app=$(sed '/^\[tool/,$d' pyproject.toml | digest - $locks/uv.txt $locks/taskbus.txt)
     tools=$(digest $locks/dev.txt) router=$(digest $locks/router.txt) bench=$(digest bench/requirements.txt)
+    node=$(digest package.json package-lock.json .npmrc clients/js/package.json page/package.json)
     # A lock is complete, so nothing has to be resolved: --no-deps.
     ensure .venv/stamp "$app" "taskbus environment" \
         build .venv "$app" --no-deps -r $locks/taskbus.txt -e .
     ensure .venv-router/stamp "$router" "router environment (about half a minute)" \
         build .venv-router "$router" --no-deps -r $locks/router.txt
     case $purpose in
-        test)  ensure .venv/stamp-tools "$tools" "development tools" add_tools ;;
+        test)
+            ensure .venv/stamp-tools "$tools" "development tools" add_tools
+            ensure node_modules/stamp "$node" "JavaScript packages" add_packages
+            ;;
         bench) ensure .venv-bench/stamp "$bench" "benchmark environment" \
             build .venv-bench "$bench" -r bench/requirements.txt ;;
     esac
