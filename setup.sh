@@ -89,6 +89,8 @@ find_missing() {
         test)
             need procps ps
             need mariadb-server mariadbd
+            need nginx nginx
+            need php-fpm php-fpm php-fpm8.1 php-fpm8.2 php-fpm8.3 php-fpm8.4 php-fpm8.5
             need chromium chromium chromium-browser google-chrome
             need_library libatomic1 libatomic.so.1  # for node, in its own wheel and in Playwright's
             # A cron, and programs with users of their own: an ordinary user is root in a namespace.
@@ -111,7 +113,7 @@ keep_daemons_down() {  # taskbus starts instances of its own; Debian would start
 # Made by taskbus setup for the time of an installation; safe to delete.
 [ -d /proc/$$ ] || exit 0
 case \$(cat /proc/1/comm) in systemd | init) ;; *) exit 101 ;; esac
-case \$1 in beanstalkd* | cron* | mariadb* | redis*) exit 101 ;; esac
+case \$1 in beanstalkd* | cron* | mariadb* | nginx* | php*-fpm* | redis*) exit 101 ;; esac
 EOF
     $sudo chmod 755 $policy
 }
