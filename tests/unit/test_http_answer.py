@@ -102,7 +102,7 @@ def test_an_error_of_the_contract_comes_before_all() -> None:
     body = b'{"error": "com.x.error.busy", "args": ["later"], "kwargs": {"a": 1}}'
     failed = failure(lambda request: request.reply(503, body, Retry_After="7"))
     assert failed.uri == "com.x.error.busy"
-    assert failed.about == {"args": ["later"], "kwargs": {"a": 1}, "retry_after": 7.0}
+    assert failed.about == {"a": 1, "retry_after": 7.0}
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "", "1.5", "٣"])

@@ -2,7 +2,8 @@
 
 To the handler: ``{"uri": str, "args": [...], "kwargs": {...}, "details": {...}}``.
 Back: ``{"args": [...], "kwargs": {...}}`` (either may be missing), or an error,
-``{"error": "com.example.error.name", "args": ["message"], "kwargs": {...}}``.
+``{"error": "com.example.error.name", "args": ["message"], "kwargs": {...}}``, whose ``kwargs`` are
+what its caller is told about it.
 """
 
 from typing import Any
@@ -36,9 +37,16 @@ def answer(body: bytes, source: str) -> TaskResult:
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise _invalid(source, "needs args as a list and kwargs as an object", body)
     if "error" in value:
-        message = str(args[0]) if args else f"{source} answered an error"
-        raise TaskFailure(message, error_uri=str(value["error"]), args=args, kwargs=kwargs)
+        raise _failure(str(value["error"]), args, kwargs, source)
     return TaskResult(*args, **kwargs)
+
+
+def _failure(uri: str, args: list[Any], kwargs: dict[str, Any], source: str) -> TaskFailure:
+    """The same as if a Python task had raised it; what follows the message is its ``args``."""
+    message, *further = args or [f"{source} answered an error"]
+    failure = TaskFailure(str(message), error_uri=uri)
+    failure.about = ({"args": further} if further else {}) | kwargs
+    return failure
 
 
 def _refuse(constant: str) -> Any:

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from taskbus.handler import Handler
 from taskbus.handler.contract import LARGEST_ANSWER
-from taskbus.handler.http_answer import Heard, judge
+from taskbus.handler.http_answer import Heard, judge, media_type
 from taskbus.handler.http_lines import CONNECT_SECONDS, Line, Lines, connect, tls_of
+from taskbus.handler.http_progress import MEDIA_TYPE, Streamed
 from taskbus.handler.http_request import Asked, Asking
 from taskbus.handler.secret import proof
 from taskbus.model.errors import (
@@ -93,6 +94,7 @@ class _Call:
 
     def __init__(self, door: _Door, task: TaskInput) -> None:
         self._door = door
+        self._task = task
         self._asked = door.ask(task)
         self._deadline = None if door.timeout is None else time.monotonic() + door.timeout
         self._line: Line | None = None
@@ -179,9 +181,7 @@ class _Call:
             if self._is_cut:
                 line.cut()
             self._is_sent = True
-            heard, done = _exchange(
-                line, self._door.target.method, self._asked, self._door.is_reused
-            )
+            heard, done = _exchange(line, self._door, self._asked, self._task)
             return heard
         finally:
             self._line = None
@@ -191,26 +191,39 @@ class _Call:
                 line.close()
 
 
-def _exchange(line: Line, method: str, asked: Asked, is_reused: bool) -> tuple[Heard, bool]:
+def _exchange(line: Line, door: _Door, asked: Asked, task: TaskInput) -> tuple[Heard, bool]:
     """One request and its answer, and whether the connection is good for another one."""
     connection = http.client.HTTPConnection("")
     connection.sock = line
-    headers = asked.headers if is_reused else asked.headers | {"Connection": "close"}
-    connection.request(method, asked.path, asked.body, headers)
+    headers = asked.headers if door.is_reused else asked.headers | {"Connection": "close"}
+    connection.request(door.target.method, asked.path, asked.body, headers)
     response = connection.getresponse()
     try:
-        body = _read(response)
-        return Heard(response.status, response.headers, body), is_reused and not response.will_close
+        body = _read(response, None if door.target.plain else task)
+        heard = Heard(response.status, response.headers, body)
+        return heard, door.is_reused and not response.will_close
     finally:
         response.close()
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
+def _read(response: http.client.HTTPResponse, task: TaskInput | None) -> bytes:
+    """The answer; what it tells before of its progress is told on, where there is a task."""
+    if task and media_type(response.headers) == MEDIA_TYPE:
+        streamed = Streamed(task)
+        while chunk := response.read1(_CHUNK):
+            streamed.feed(chunk)
+        _check_whole(response, streamed.answer)
+        streamed.end()
+        return streamed.answer
     body = bytearray()
     while chunk := response.read1(_CHUNK):
         body += chunk
         if len(body) > LARGEST_ANSWER:
             raise InvalidResult(f"the answer is larger than {LARGEST_ANSWER} bytes")
+    _check_whole(response, body)
+    return bytes(body)
+
+
+def _check_whole(response: http.client.HTTPResponse, body: bytes | bytearray) -> None:
     if response.length:
         raise http.client.IncompleteRead(bytes(body), response.length)
-    return bytes(body)

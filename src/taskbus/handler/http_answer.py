@@ -47,6 +47,11 @@ def judge(heard: Heard, source: str, plain: bool) -> TaskResult:
         raise
 
 
+def media_type(headers: HTTPMessage) -> str:
+    """Of what kind the answer is, as ``application/json``; empty where that is not said."""
+    return str(headers.get("Content-Type", "")).partition(";")[0].strip().lower()
+
+
 def _plain(body: bytes, source: str) -> TaskResult:
     if not body.strip():
         return TaskResult()
@@ -59,8 +64,7 @@ def _plain(body: bytes, source: str) -> TaskResult:
 
 
 def _failure(heard: Heard, source: str, plain: bool) -> TaskFailure:
-    content = heard.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if content == "application/problem+json":
+    if media_type(heard.headers) == "application/problem+json":
         if problem := _problem(heard, source):
             return problem
     elif not plain:

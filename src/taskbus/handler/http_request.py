@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from taskbus.handler.contract import request
+from taskbus.handler.http_progress import MEDIA_TYPE
 from taskbus.handler.secret import proof
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.http_target import BODYLESS, HttpTarget
@@ -17,6 +18,8 @@ from taskbus.model.task import TaskInput
 from taskbus.model.trace import trace_headers
 
 _LONGEST_PATH = 8000
+_PLAIN_ANSWERS = "application/json, application/problem+json;q=0.9"
+_ANSWERS = f"{_PLAIN_ANSWERS}, {MEDIA_TYPE};q=0.9"
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
 
@@ -42,7 +45,7 @@ class Asking:
         standard = {
             "Host": parts.netloc,
             "User-Agent": "taskbus",
-            "Accept": "application/json, application/problem+json;q=0.9",
+            "Accept": _PLAIN_ANSWERS if target.plain else _ANSWERS,
         }
         self._headers = {
             name: value for name, value in standard.items() if name.lower() not in said
