@@ -75,6 +75,7 @@ test('any exception is a failure, and its trace is in the log', function (): voi
     same('{"error":"taskbus.error.task_failed","args":["LogicException: not today"],'
         . '"kwargs":{"type":"LogicException"}}', $answer->json());
     same(true, str_contains($logged[0], 'Refuser.php'));
+    same($logged[0], $answer->trace);
 });
 
 test('an error whose URI or details cannot be sent is sent as far as it can', function (): void {
