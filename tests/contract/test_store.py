@@ -242,6 +242,14 @@ def test_no_changes_is_a_call_too(store: Store) -> None:
     assert store.advance([]) == []
 
 
+def test_a_sync_changes_nothing_that_can_be_seen(store: Store) -> None:
+    job = added(store)
+    assert store.advance([start(job)], durable=False) == [True]
+    for _ in range(2):
+        store.sync()
+    assert store.job(job.id) == start(job).after
+
+
 def test_changes_that_need_not_be_durable_are_there_all_the_same(store: Store) -> None:
     job = added(store)
     assert store.advance([start(job)], durable=False) == [True]

@@ -645,6 +645,38 @@ def test_the_store_is_away_when_a_job_ends(site: Site, meeting: Meeting) -> None
     assert site.queue.stats() == QueueStats(0, 0, 0)
 
 
+def test_every_outcome_is_brought_to_the_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [site.submit("add", nth) for nth in range(4)]
+    safe: list[set[str]] = []
+
+    def sync() -> None:
+        safe.append({job.id for job in jobs if site.now(job).state is State.SUCCEEDED})
+
+    monkeypatch.setattr(site.store, "sync", sync)
+    site.work(most=4, slots=2)
+    assert safe[-1] == {job.id for job in jobs}
+    # Together with others, but not long after.
+    assert set() < safe[0] < safe[-1]
+
+
+def test_the_store_is_away_when_an_outcome_is_brought_to_the_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = []
+
+    def sync() -> None:
+        tries.append(site.now(job).state)
+        if len(tries) == 1:
+            raise StoreUnavailable("the disk is away")
+
+    monkeypatch.setattr(site.store, "sync", sync)
+    job = site.submit("add", 1)
+    site.submit("add", 2)
+    site.work(most=2)
+    assert tries[:2] == [State.SUCCEEDED] * 2
+    assert "the disk is away; trying again" in caplog.text
+
+
 def test_the_store_is_away_when_a_job_comes(site: Site) -> None:
     job = site.submit("add", 1)
     site.store.available = False

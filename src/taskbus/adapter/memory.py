@@ -79,8 +79,13 @@ class MemoryStore:
         with self._locked():
             return sorted(one for one, since in self._unplaced.items() if since < before)[:limit]
 
+    def sync(self) -> None:
+        """See Store. Nothing here outlives the process."""
+        with self._locked():
+            pass
+
     def advance(self, changes: Sequence[Change], durable: bool = True) -> list[bool]:  # noqa: ARG002
-        """See Store. Nothing here outlives the process, durable or not."""
+        """See Store."""
         done: list[bool] = []
         refused: set[str] = set()
         with self._locked():

@@ -287,6 +287,10 @@ class SqlStore(SqlDatabase):
 
         return self._transact(work, durable, recall)
 
+    def sync(self) -> None:
+        """See Store."""
+        self._kind.sync()
+
     def _apply_placed(self, cursor: Any, change: Change) -> bool:
         """Together with its places, or not at all."""
         cursor.execute("SAVEPOINT places")

@@ -39,11 +39,14 @@ class Store(Protocol):
         refused with it; so is one whose ``keys`` are held. A step to RETRYING is refused where
         somebody has asked the attempt to end: it has to be cancelled instead. ``cancel``, ``args``
         and ``kwargs`` are written by a replay alone. Not ``durable``: a power failure, not a crash,
-        may undo it.
+        may undo it until the next ``sync``.
 
         ``places`` are free where nobody has them, or had them until a time that is no later than
         the change. A running job that has a lane gives its place there back with its next state.
         """
+
+    def sync(self) -> None:
+        """Whatever has been written outlives a power failure when it returns."""
 
     def renew(self, job: Job, lease: float) -> bool:
         """Extend the running attempt's lease; False when the attempt is no longer the job's."""

@@ -61,17 +61,22 @@ class Ledger:
         self._tally = tally
         self.claimed = 0
         self.look_at = 0.0
+        # Whether outcomes are in the store that a power failure may undo.
+        self.is_due = False
 
     def commit(self, now: float) -> None:
-        """Settle what ended and claim what was delivered, in one commit."""
+        """Settle what ended and claim what was delivered, in one commit, which ``sync`` makes last.
+
+        The next jobs begin meanwhile: should a power failure come first, these are run once more.
+        """
         steps = [(slot, step) for slot in self._slots if (step := self._step(slot, now))]
         if not steps:
             return
         changes = [change for _, step in steps for change in step]
         # A claim alone need not outlive a power failure: the job would be queued as before.
-        lasts = any(step[-1].after.state is not State.RUNNING for _, step in steps)
+        self.is_due |= any(step[-1].after.state is not State.RUNNING for _, step in steps)
         try:
-            applied = self._store.advance(changes, durable=lasts)
+            applied = self._store.advance(changes, durable=False)
         except StoreUnavailable:
             # They may have been taken all the same.
             for slot, step in steps:
@@ -91,6 +96,12 @@ class Ledger:
         for lane in touched(changes, applied):
             # By a slot whose connection does not await a delivery just now.
             self._say(slot, partial(self._admission.look, lane, slot.queue))
+
+    def sync(self) -> None:
+        """What was settled outlives a power failure from now on."""
+        if self.is_due:
+            self._store.sync()
+            self.is_due = False
 
     def _step(self, slot: Slot, now: float) -> list[Change]:
         """What is to be stored of the slot's job now."""

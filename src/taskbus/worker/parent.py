@@ -113,6 +113,8 @@ class Worker:
         self._most = most
         while not (self._is_over() and all(slot.idle for slot in self._slots)):
             self.step()
+        self._store_rest_until = 0.0
+        self._tell(self._ledger.sync)
         for slot in self._slots:
             self._leave(slot, self._clock())
         self._spares.close()
@@ -123,6 +125,8 @@ class Worker:
         if self._stale and self._clock() >= self._reload_at:
             self._reload()
         self._ask()
+        # By now the queue looks for the next jobs, and children run.
+        self._tell(self._ledger.sync)
         self._turn(self._wait())
         self._retire()
         self._tally.tend()
@@ -168,6 +172,8 @@ class Worker:
             readers[spares.fileno()] = partial(self._hear, spares)
         wake = min(now + self._ttr, self._reload_at) if self._stale else now + self._ttr
         wake = min(wake, self._tally.wake)
+        if self._ledger.is_due:
+            wake = min(wake, self._store_rest_until)
         for slot in self._slots:
             if slot.asked:
                 readers[slot.queue.fileno()] = partial(self._take, slot)
@@ -192,17 +198,23 @@ class Worker:
         for slot in self._slots:
             if slot.attempt is not None and slot.attempt.outcome is None:
                 self._tend(slot, slot.attempt, now, asked.get(slot.attempt.job.id))
-        if now >= self._store_rest_until:
-            try:
-                self._ledger.commit(now)
-                self._store_pause = FIRST_PAUSE
-            except StoreUnavailable as error:
-                log.warning("%s; trying again in %.1f s", error, self._store_pause)
-                self._store_rest_until = now + self._store_pause
-                self._store_pause = min(LONGEST_PAUSE, self._store_pause * 2)
+        self._tell(partial(self._ledger.commit, now))
         for slot in self._slots:
             if slot.waiting is not None:
                 self._start(slot, slot.waiting, now)
+
+    def _tell(self, words: Callable[[], None]) -> None:
+        """Tell the store; where it does not answer it is left alone, longer each time."""
+        now = self._clock()
+        if now < self._store_rest_until:
+            return
+        try:
+            words()
+            self._store_pause = FIRST_PAUSE
+        except StoreUnavailable as error:
+            log.warning("%s; trying again in %.1f s", error, self._store_pause)
+            self._store_rest_until = now + self._store_pause
+            self._store_pause = min(LONGEST_PAUSE, self._store_pause * 2)
 
     def _start(self, slot: Slot, job: Job, now: float) -> None:
         """Hand the job to a spare child, if one is ready."""
