@@ -655,12 +655,10 @@ def test_every_outcome_is_brought_to_the_disk(site: Site, monkeypatch: pytest.Mo
     monkeypatch.setattr(site.store, "sync", sync)
     site.work(most=4, slots=2)
     assert safe[-1] == {job.id for job in jobs}
-    # Together with others, but not long after.
-    assert set() < safe[0] < safe[-1]
 
 
 def test_the_store_is_away_when_an_outcome_is_brought_to_the_disk(
-    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
 
@@ -671,10 +669,9 @@ def test_the_store_is_away_when_an_outcome_is_brought_to_the_disk(
 
     monkeypatch.setattr(site.store, "sync", sync)
     job = site.submit("add", 1)
-    site.submit("add", 2)
-    site.work(most=2)
+    with when_logged("the disk is away; trying again", lambda: site.submit("add", 2)):
+        site.work(most=2)
     assert tries[:2] == [State.SUCCEEDED] * 2
-    assert "the disk is away; trying again" in caplog.text
 
 
 def test_the_store_is_away_when_a_job_comes(site: Site) -> None:

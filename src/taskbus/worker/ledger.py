@@ -5,6 +5,7 @@ has been asked.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # How often the store is asked whether somebody wants a running job to end.
 _LOOK_SECONDS = 0.5
+# How long an outcome waits for others, so that the disk takes them together.
+_SYNC_SECONDS = 0.01
 
 
 class Ledger:
@@ -61,20 +64,21 @@ class Ledger:
         self._tally = tally
         self.claimed = 0
         self.look_at = 0.0
-        # Whether outcomes are in the store that a power failure may undo.
-        self.is_due = False
+        # When the outcomes that a power failure may undo are to last.
+        self.sync_at = math.inf
 
     def commit(self, now: float) -> None:
         """Settle what ended and claim what was delivered, in one commit, which ``sync`` makes last.
 
-        The next jobs begin meanwhile: should a power failure come first, these are run once more.
+        The next jobs need not wait for that: should a power failure come first, these run again.
         """
         steps = [(slot, step) for slot in self._slots if (step := self._step(slot, now))]
         if not steps:
             return
         changes = [change for _, step in steps for change in step]
         # A claim alone need not outlive a power failure: the job would be queued as before.
-        self.is_due |= any(step[-1].after.state is not State.RUNNING for _, step in steps)
+        if any(step[-1].after.state is not State.RUNNING for _, step in steps):
+            self.sync_at = min(self.sync_at, now + _SYNC_SECONDS)
         try:
             applied = self._store.advance(changes, durable=False)
         except StoreUnavailable:
@@ -97,11 +101,11 @@ class Ledger:
             # By a slot whose connection does not await a delivery just now.
             self._say(slot, partial(self._admission.look, lane, slot.queue))
 
-    def sync(self) -> None:
-        """What was settled outlives a power failure from now on."""
-        if self.is_due:
+    def sync(self, now: float) -> None:
+        """What was settled a moment ago outlives a power failure from now on."""
+        if self.sync_at < now:
             self._store.sync()
-            self.is_due = False
+            self.sync_at = math.inf
 
     def _step(self, slot: Slot, now: float) -> list[Change]:
         """What is to be stored of the slot's job now."""

@@ -7,6 +7,7 @@ and INT let the jobs in hand finish, HUP loads the task code anew.
 
 import gc
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -114,7 +115,7 @@ class Worker:
         while not (self._is_over() and all(slot.idle for slot in self._slots)):
             self.step()
         self._store_rest_until = 0.0
-        self._tell(self._ledger.sync)
+        self._tell(partial(self._ledger.sync, math.inf))
         for slot in self._slots:
             self._leave(slot, self._clock())
         self._spares.close()
@@ -126,7 +127,7 @@ class Worker:
             self._reload()
         self._ask()
         # By now the queue looks for the next jobs, and children run.
-        self._tell(self._ledger.sync)
+        self._tell(partial(self._ledger.sync, self._clock()))
         self._turn(self._wait())
         self._retire()
         self._tally.tend()
@@ -172,8 +173,7 @@ class Worker:
             readers[spares.fileno()] = partial(self._hear, spares)
         wake = min(now + self._ttr, self._reload_at) if self._stale else now + self._ttr
         wake = min(wake, self._tally.wake)
-        if self._ledger.is_due:
-            wake = min(wake, self._store_rest_until)
+        wake = min(wake, max(self._ledger.sync_at, self._store_rest_until))
         for slot in self._slots:
             if slot.asked:
                 readers[slot.queue.fileno()] = partial(self._take, slot)
