@@ -1,0 +1,1 @@
+<?php final class Broken {
