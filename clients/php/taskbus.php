@@ -277,11 +277,13 @@ final class Answer
      * @param ?string $error its URI, null for a result
      * @param string $args JSON: a list; of an error, the message alone
      * @param string $kwargs JSON: an object; of an error, what there is to know about it
+     * @param string $trace where an exception was thrown; for a log, and for the job's error
      */
     private function __construct(
         public readonly ?string $error,
         public readonly string $args,
         public readonly string $kwargs,
+        public readonly string $trace = '',
     ) {
     }
 
@@ -319,13 +321,18 @@ final class Answer
     public static function thrown(\Throwable $error): self
     {
         return $error instanceof TaskFailure
-            ? self::failure($error->getMessage(), $error->errorUri, $error->about)
-            : self::failure($error::class . ': ' . $error->getMessage(), self::FAILED, ['type' => $error::class]);
+            ? self::failure($error->getMessage(), $error->errorUri, $error->about, (string) $error)
+            : self::failure($error::class . ': ' . $error->getMessage(), self::FAILED,
+                ['type' => $error::class], (string) $error);
     }
 
     /** @param array<string, mixed> $about */
-    public static function failure(string $message, string $uri = self::FAILED, array $about = []): self
-    {
+    public static function failure(
+        string $message,
+        string $uri = self::FAILED,
+        array $about = [],
+        string $trace = '',
+    ): self {
         if (!preg_match(self::URI, $uri)) {
             [$uri, $about] = [self::FAILED, $about + ['error_uri' => $uri]];
         }
@@ -340,7 +347,7 @@ final class Answer
         if (strlen($kwargs) > self::LONGEST_FAILURE) {
             $kwargs = Json::encode((object) array_map(Portable::shown(...), $told));
         }
-        return new self($uri, $args, $kwargs);
+        return new self($uri, $args, $kwargs, Portable::start($trace, self::LONGEST_MESSAGE));
     }
 
     /** The answer of a process that ends without one: the task called exit(), or PHP gave up. */
