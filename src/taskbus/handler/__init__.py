@@ -17,7 +17,7 @@ Handler = Callable[[TaskInput], TaskResult]
 _KINDS = {
     "python": ("taskbus.handler.python", "python_handler"),
     "exec": ("taskbus.handler.exec", "exec_handler"),
-    "php": ("taskbus.handler.exec", "exec_handler"),
+    "php": ("taskbus.handler.php", "php_handler"),
     "http": ("taskbus.handler.http", "http_handler"),
     # Not for the API map: see ``taskbus.model.builtin``.
     "own": ("taskbus.handler.own", "own_handler"),

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from taskbus.handler import Handler
 from taskbus.handler.contract import LARGEST_ANSWER, answer, request
 from taskbus.handler.perform import signal_name
-from taskbus.handler.spawn import Program, spawn
+from taskbus.handler.spawn import STDOUT, Program, spawn
 from taskbus.handler.told import Told
 from taskbus.model.errors import (
     CpuExceeded,
@@ -29,8 +29,10 @@ _CHUNK = 65536
 _TAIL = 2000
 
 
-def exec_handler(target: Sequence[str], timeout: float | None) -> Handler:
-    """A handler that runs the argument list once per call; no shell reads it."""
+def exec_handler(target: Sequence[str], timeout: float | None, answer_on: int = STDOUT) -> Handler:
+    """A handler that runs the argument list once per call; no shell reads it. ``answer_on``: see
+    ``spawn``.
+    """
     argv = list(target)
 
     def run(task: TaskInput) -> TaskResult:
@@ -38,13 +40,16 @@ def exec_handler(target: Sequence[str], timeout: float | None) -> Handler:
             # A timeout of our own needs a process group of our own to kill; without one, the
             # program stays in the group that the worker kills.
             program = spawn(
-                argv, own_group=timeout is not None, variables=trace_environment(task.details)
+                argv,
+                own_group=timeout is not None,
+                variables=trace_environment(task.details),
+                answer=answer_on,
             )
         except OSError as error:
             raise HandlerUnreachable(
                 f"cannot start {argv[0]}: {error.strerror}", value=argv[0]
             ) from error
-        talk = _Talk(program, task)
+        talk = _Talk(program, task, answer_on)
         try:
             with task.leash.tied(program.kill) if task.leash else nullcontext():
                 talk.until_its_end(timeout)
@@ -60,13 +65,16 @@ def exec_handler(target: Sequence[str], timeout: float | None) -> Handler:
 
 
 class _Talk:
-    """Feeds stdin, collects stdout, passes stderr and progress on as they come."""
+    """Feeds stdin, collects the answer, passes stderr and progress on as they come."""
 
-    def __init__(self, program: Program, task: TaskInput) -> None:
+    def __init__(self, program: Program, task: TaskInput, answer_on: int) -> None:
         self._program = program
-        self._given = request(task)
+        self._given = memoryview(request(task))
         self._told = Told(task)
-        self._open = {program.stdin, program.stdout, program.stderr, program.told, program.ended}
+        self._open = {program.stdin, program.answer, program.stderr, program.told, program.ended}
+        self._awaited = {program.ended, program.stderr}
+        if answer_on == STDOUT:
+            self._awaited.add(program.answer)
         self._selector = selectors.DefaultSelector()
         for fd in self._open:
             way = selectors.EVENT_WRITE if fd == program.stdin else selectors.EVENT_READ
@@ -77,12 +85,12 @@ class _Talk:
     def until_its_end(self, timeout: float | None) -> None:
         """Until the program has ended and nobody is left who could write to its stdout or stderr.
 
-        Its progress is not waited for: a process in the background may hold on to that pipe.
-        Raises TaskTimeout, and InvalidResult where the answer is too long.
+        Its progress is not waited for, nor an answer elsewhere: a process in the background may
+        hold on to these pipes. Raises TaskTimeout, and InvalidResult where the
+        answer is too long.
         """
-        program = self._program
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._open & {program.ended, program.stdout, program.stderr}:
+        while self._open & self._awaited:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TaskTimeout(f"did not end within {timeout:g} seconds")

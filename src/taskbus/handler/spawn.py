@@ -13,9 +13,13 @@ from typing import NamedTuple
 from taskbus.handler.guard import Guard
 from taskbus.model.trace import VARIABLES
 
+STDOUT = 1
 # Where the program tells its progress; its number is also in the environment.
 TOLD = 3
 VARIABLE = "TASKBUS_FD"
+# Where it answers instead of stdout, where that is its log.
+ANSWER = 4
+ANSWER_VARIABLE = "TASKBUS_ANSWER_FD"
 
 # Python ignores them; a program expects them as they are by default.
 _SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -33,7 +37,7 @@ class Program(NamedTuple):
     own_group: bool
     ended: int
     stdin: int
-    stdout: int
+    answer: int
     stderr: int
     told: int
 
@@ -53,29 +57,34 @@ class Program(NamedTuple):
 
 
 def spawn(
-    argv: Sequence[str], own_group: bool, variables: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    own_group: bool,
+    variables: Mapping[str, str] | None = None,
+    answer: int = STDOUT,
 ) -> Program:
     """Start it, looked for in PATH; raises OSError. ``own_group``: it leads a process group, which
-    does not outlive us. ``variables``: for its environment.
+    does not outlive us. ``variables``: for its environment. ``answer``: the descriptor on which it
+    answers; with another one than stdout, its stdout is ours.
     """
     if own_group:
         _guard.prepare()
     ours: list[int] = []
-    theirs: list[int] = []
+    theirs: dict[int, int] = {}
     try:
-        for number in range(TOLD + 1):
+        for number in (0, answer, 2, TOLD):
             read, write = os.pipe()
             ours.append(write if number == 0 else read)
-            theirs.append(read if number == 0 else write)
+            theirs[number] = read if number == 0 else write
             os.set_blocking(ours[-1], False)
         start = partial(os.posix_spawnp, setpgroup=0) if own_group else os.posix_spawnp
         pid = start(
             argv[0],
             list(argv),
-            {**_own_environment(), VARIABLE: str(TOLD), **(variables or {})},
+            {**_own_environment(), **_numbers(answer), **(variables or {})},
             file_actions=[
                 *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()),
-                *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs)),
+                # Ascending: none of them is overwritten before it is where it has to be.
+                *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in sorted(theirs.items())),
             ],
             setsigdef=_SIGNALS,
         )
@@ -85,13 +94,18 @@ def spawn(
             os.close(fd)
         raise
     finally:
-        for fd in theirs:
+        for fd in theirs.values():
             os.close(fd)
 
 
 def _own_environment() -> dict[str, str]:
     """Ours, but not the trace of whoever started the bus."""
     return {name: os.environ[name] for name in os.environ if name not in VARIABLES}
+
+
+def _numbers(answer: int) -> dict[str, str]:
+    apart = {} if answer == STDOUT else {ANSWER_VARIABLE: str(answer)}
+    return {VARIABLE: str(TOLD), **apart}
 
 
 def _inherited() -> list[int]:

@@ -1,0 +1,49 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Taskbus\Worker;
+
+use Taskbus\Answer;
+use Taskbus\Tasks;
+
+/** One job, which is all that this process does. */
+final class Job
+{
+    /**
+     * Runs it, reports how it ended, and ends.
+     *
+     * @param mixed $request see Tasks::answer
+     * @param \Closure(float, string): void $progress
+     * @param \Closure(Answer): void $report is called once, when there is no more output
+     */
+    public static function run(
+        Tasks $tasks,
+        string $class,
+        mixed $request,
+        \Closure $progress,
+        \Closure $report,
+    ): never {
+        $answer = null;
+        // A task that calls exit(), or exhausts its memory, comes here at once.
+        register_shutdown_function(static function () use (&$answer, $report): void {
+            ini_set('memory_limit', '-1');
+            // After those that the task has registered.
+            register_shutdown_function(static function () use (&$answer, $report): void {
+                while (ob_get_level() > 0 && ob_end_flush()) {
+                    // The next one.
+                }
+                $report($answer ?? Answer::lastWords());
+            });
+        });
+        $answer = $tasks->answer($class, $request, $progress);
+        exit(0);
+    }
+
+    /** What PHP itself has to say of the code goes to stderr, which is the job's log. */
+    public static function logErrors(): void
+    {
+        $is_logged = ini_get('log_errors') && ini_get('error_log') === '';
+        ini_set('display_errors', $is_logged ? '0' : 'stderr');
+    }
+}
