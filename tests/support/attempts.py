@@ -2,12 +2,13 @@
 
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from taskbus.model.job import Job, Note
 from taskbus.model.json import dump
+from taskbus.model.php import PhpSite
 from taskbus.worker.attempt import Attempt
 from taskbus.worker.channel import wait_readable
 from taskbus.worker.spares import Child, Spares
@@ -26,6 +27,12 @@ HANDLERS = {
     for name in NAMES
 }
 TIMEOUT = 100.0
+PHP = PhpSite(client=str(REPOSITORY / "clients/php"), tasks=str(REPOSITORY / "tests/support/php"))
+
+
+def php_spares(classes: Mapping[str, str], spares: int) -> Spares:
+    """A forker of PHP, which knows these classes by the patterns of their entries."""
+    return Spares(classes, [PHP.tasks], spares, PHP.forker)
 
 
 def running_job(name: str, *args: Any, **kwargs: Any) -> Job:

@@ -1,4 +1,4 @@
-"""A worker's parent that runs one job: ``python -m tests.support.forker_parent [unread]``.
+"""A worker's parent that runs one job: ``python -m tests.support.forker_parent [unread|php]``.
 
 Writes the pids of forker, child and grandchild, and then waits to be killed.
 """
@@ -9,14 +9,18 @@ import sys
 
 from taskbus.worker.channel import wait_readable
 from taskbus.worker.spares import Spares
-from tests.support.attempts import HANDLERS, PATH, begin, printed, take
+from tests.support.attempts import HANDLERS, PATH, begin, php_spares, printed, take
 from tests.support.processes import PATIENCE
 
 
 def main() -> None:
     """See above."""
-    spares = Spares(HANDLERS, PATH, 2)
-    attempt = begin(spares, "with_grandchild")
+    if sys.argv[1:] == ["php"]:
+        spares = php_spares({"com.t.does": "Jobs\\Does"}, 2)
+        attempt = begin(spares, "does", "wait")
+    else:
+        spares = Spares(HANDLERS, PATH, 2)
+        attempt = begin(spares, "with_grandchild")
     grandchild = printed(spares, attempt)
     if sys.argv[1:] == ["unread"]:
         # The forker says something that we do not read any more.

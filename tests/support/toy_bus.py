@@ -26,7 +26,7 @@ from taskbus.port.keys import Keys
 from taskbus.port.limits import Limits
 from taskbus.port.links import Links
 from taskbus.port.store import Store
-from taskbus.worker import parent
+from taskbus.worker import forkers, parent
 from taskbus.worker.channel import FAILURE, PROGRESS, RESULT, send_frame, wait_readable
 from taskbus.worker.parent import Worker
 from taskbus.worker.spares import Child, Exit, ForkerGone
@@ -246,7 +246,7 @@ class ToyWorker(Worker):
 
     def spares(self) -> list[ToySpares]:
         """Its forkers."""
-        return [self._spares, *self._old]  # type: ignore[list-item]
+        return [*(self._forkers or ()), *self._old]
 
     def die(self) -> None:
         """Everything that the kernel does about a killed process."""
@@ -369,7 +369,7 @@ class Bus:
     def stage(self) -> Iterator[None]:
         """Workers are made of toys in here."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(parent, "Spares", lambda *_: ToySpares(self._pids))
+            patch.setattr(forkers, "Spares", lambda *_: ToySpares(self._pids))
             patch.setattr(parent, "wait_readable", lambda fds, _seconds: wait_readable(fds, 0))
             patch.setattr(parent, "gc", SimpleNamespace(collect=list, freeze=list))
             try:

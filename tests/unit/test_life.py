@@ -173,8 +173,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(choice=anything, dry=st.booleans())
     def spares_run_out_or_come(self, choice: int, dry: bool) -> None:
-        if self.bus.workers:
-            self.pick(choice, self.bus.workers).spares()[0].is_dry = dry
+        if forkers := [one for worker in self.bus.workers for one in worker.spares()]:
+            self.pick(choice, forkers).is_dry = dry
 
     @rule(choice=anything)
     def a_worker_loads_its_code_anew(self, choice: int) -> None:

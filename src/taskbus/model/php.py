@@ -25,5 +25,10 @@ class PhpSite(NamedTuple):
         """What runs the class of this name."""
         return PhpTarget(self.command, f"{self.client}/task.php", self.tasks, name)
 
+    @property
+    def forker(self) -> tuple[str, str]:
+        """An argument list: what keeps PHP processes at hand, see ``taskbus.worker``."""
+        return self.command, f"{self.client}/warm.php"
+
 
 STANDARD_PHP = PhpSite()

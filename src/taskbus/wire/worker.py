@@ -71,6 +71,7 @@ def _worker(
         tally=tally,
         enclose=book.enclose,
         valve=book.valve,
+        php=settings.php if settings.php_warm else None,
     )
 
 

@@ -24,6 +24,7 @@ from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import StoreUnavailable, TaskbusError
 from taskbus.model.job import Job, note
+from taskbus.model.php import PhpSite
 from taskbus.model.trace import trace_of_job
 from taskbus.model.webhook import DELIVER
 from taskbus.port.bell import Bell
@@ -35,6 +36,7 @@ from taskbus.port.spans import ATTEMPT, DELIVERY, Spans
 from taskbus.port.store import Store
 from taskbus.worker.attempt import Attempt
 from taskbus.worker.channel import wait_readable
+from taskbus.worker.forkers import Forkers
 from taskbus.worker.ledger import Ledger
 from taskbus.worker.slot import FIRST_PAUSE, LONGEST_PAUSE, Resting, Slot
 from taskbus.worker.spares import ForkerGone, Spares
@@ -47,7 +49,7 @@ def _nothing(_job: Job) -> None:
 
 
 class Worker:
-    """A few slots, one forker."""
+    """A few slots, and the forkers that keep children for them."""
 
     def __init__(
         self,
@@ -67,11 +69,13 @@ class Worker:
         tally: Tally | None = None,
         enclose: Callable[[Job], Any] = _nothing,
         valve: Valve = as_it_is,
+        php: PhpSite | None = None,
     ) -> None:
         """``queues``: a connection for each job that may run at a time; ``load_map`` reads the API
         map anew; ``ttr``: seconds a claim lasts without a sign of life; ``on_ready`` is called
         whenever the worker has asked for a job. ``enclose``: what an attempt is given that is not
         stored with its job; where it raises a TaskbusError, the attempt has failed by that.
+        ``php``: where PHP is, if its jobs are to start warm.
         """
         self._slots = [Slot(queue) for queue in queues]
         self._clock = clock
@@ -83,13 +87,16 @@ class Worker:
         self._tally = tally or Tally(clock)
         self._stopping = False
         self._stale = False
-        self._is_cold = False
         self._reload_at = 0.0
         self._most: int | None = None
         self._store_rest_until = 0.0
         self._store_pause = FIRST_PAUSE
+        self._php = php
         self._listen()
-        self._api, self._spares = self._warm()
+        # None while there are none, as one has died.
+        self._forkers: Forkers | None = None
+        self._old: list[Spares] = []
+        self._api, self._forkers = self._warm()
         self._enclose = enclose
         admission = Admission(store, limits, clock, lambda: self._api, liveness.identity(), valve)
         self._ledger = Ledger(
@@ -104,7 +111,6 @@ class Worker:
             retention,
             self._tally,
         )
-        self._old: list[Spares] = []
         # What is loaded now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
@@ -118,7 +124,8 @@ class Worker:
         self._tell(partial(self._ledger.sync, math.inf))
         for slot in self._slots:
             self._leave(slot, self._clock())
-        self._spares.close()
+        for spares in self._forkers or ():
+            spares.close()
         self._tally.save()
 
     def step(self) -> None:
@@ -142,7 +149,7 @@ class Worker:
         for slot in self._slots:
             if not slot.idle:
                 continue
-            if self._is_over() or self._is_cold:
+            if self._is_over() or self._forkers is None:
                 self._leave(slot, now)
             elif not slot.asked and now >= slot.rest_until:
                 if self._most is not None and self._ledger.claimed + asking >= self._most:
@@ -168,8 +175,7 @@ class Worker:
         """Until something is to be read or done; reads it; returns the time."""
         now = self._clock()
         readers: dict[int, Callable[[], Any]] = {self._woken.fileno(): self._forget_wakeups}
-        # A dead forker's descriptor stays readable: it has nothing more to say.
-        for spares in (*(() if self._is_cold else (self._spares,)), *self._old):
+        for spares in (*(self._forkers or ()), *self._old):
             readers[spares.fileno()] = partial(self._hear, spares)
         wake = min(now + self._ttr, self._reload_at) if self._stale else now + self._ttr
         wake = min(wake, self._tally.wake)
@@ -220,8 +226,10 @@ class Worker:
         """Hand the job to a spare child, if one is ready."""
         if job.lease is not None and job.lease <= now:
             return  # It may be somebody else's by now: the store has to be asked first.
+        if self._forkers is None:
+            return
         try:
-            pattern = self._api.of_job(job.uri).pattern
+            entry = self._api.of_job(job.uri)
             enclosed = self._enclose(job)
         except StoreUnavailable as error:
             log.warning("job %s: %s", job.id, error)
@@ -231,17 +239,18 @@ class Worker:
             return
         # The queue's own reservation lasts for the worker's time, and is kept together with it.
         keep_every = self._ledger.keep_every(job)
+        spares = self._forkers.of(entry)
         try:
-            while child := self._spares.take():
+            while child := spares.take():
                 trace = trace_of_job(job.details)
                 kind = DELIVERY if job.uri == DELIVER else ATTEMPT
                 span = self._spans.begin(kind, job.uri, trace, job=job.id, attempt=job.attempt)
                 try:
                     slot.attempt = Attempt(
                         job,
-                        pattern,
+                        entry.pattern,
                         child,
-                        self._spares,
+                        spares,
                         now,
                         keep_every,
                         slot.before,
@@ -253,7 +262,7 @@ class Worker:
                     # This spare had been killed: it ran nothing, so take the next one.
                     child.close()
         except ForkerGone as error:
-            self._lose(self._spares, error)
+            self._lose(spares, error)
 
     def _tend(self, slot: Slot, attempt: Attempt, now: float, unwanted_by: str | None) -> None:
         """Keep the claim, enforce the time and the caller's wish, store what the child said."""
@@ -290,22 +299,25 @@ class Worker:
             if attempt is not None and attempt.spares is spares and attempt.child.pid in ended:
                 attempt.exited(ended[attempt.child.pid], self._clock())
 
-    def _lose(self, spares: Spares, error: ForkerGone) -> None:
-        """A forker died: its children are dead, and another one is needed."""
+    def _lose(self, lost: Spares, error: ForkerGone) -> None:
+        """A forker died: its children are dead, and others are needed. One of the same map that
+        lives sees to its last children.
+        """
         log.error("%s", error)
         for slot in self._slots:
-            if slot.attempt is not None and slot.attempt.spares is spares:
+            if slot.attempt is not None and slot.attempt.spares is lost:
                 slot.attempt.abandoned(self._clock())
-        if spares is self._spares:
-            self._stale = self._is_cold = True
-        else:
-            self._old.remove(spares)
-            spares.close()
+        if self._forkers is not None and lost in self._forkers:
+            self._old += self._forkers
+            self._forkers = None
+            self._stale = True
+        if lost in self._old:
+            self._old.remove(lost)
+            lost.close()
 
-    def _warm(self) -> tuple[ApiMap, Spares]:
+    def _warm(self) -> tuple[ApiMap, Forkers]:
         api = self._load_map()
-        handlers = {entry.pattern: entry.handler for entry in api.for_workers()}
-        return api, Spares(handlers, self._task_path, len(self._slots))
+        return api, Forkers(api, self._task_path, len(self._slots), self._php)
 
     def _reload(self) -> None:
         """New task code and a new API map, for the jobs that start from now on."""
@@ -315,15 +327,11 @@ class Worker:
         except TaskbusError as error:
             log.error("keeping the old task code: %s", error)
             # Without a forker there is nothing to keep: try again, but not at once.
-            self._stale = self._is_cold
+            self._stale = self._forkers is None
             self._reload_at = self._clock() + LONGEST_PAUSE
             return
-        if self._is_cold:
-            self._spares.close()
-        else:
-            self._old.append(self._spares)
-        self._is_cold = False
-        self._api, self._spares = fresh
+        self._old += self._forkers or ()
+        self._api, self._forkers = fresh
         log.info("task code loaded")
 
     def _retire(self) -> None:

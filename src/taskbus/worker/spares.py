@@ -50,21 +50,33 @@ class Exit(NamedTuple):
 class Spares:
     """Starts a forker and keeps a few spare children."""
 
-    def __init__(self, handlers: Mapping[str, Any], path: Sequence[str], spares: int) -> None:
-        """``handlers``: a spec for each pattern; ``path``: where task modules are found;
-        ``spares``: how many children wait at least.
+    def __init__(
+        self,
+        handlers: Mapping[str, Any],
+        path: Sequence[str],
+        spares: int,
+        forker: Sequence[str] | None = None,
+    ) -> None:
+        """``handlers``: for each pattern what the forker knows its task by; ``path``: where
+        tasks are found; ``spares``: how many children wait at least; ``forker``: the program,
+        Python's own where it is None; its last argument is its end of the control socket.
 
-        Returns when the task modules are loaded; raises ForkerGone if that fails.
+        Returns when the tasks are loaded; raises ForkerGone if that fails.
         """
+        program = forker or (sys.executable, "-m", "taskbus.worker.forker")
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "taskbus.worker.forker", str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                # A terminal's Ctrl-C is for the parent, which lets the job in hand finish.
-                start_new_session=True,
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*program, str(theirs.fileno())],
+                    stdin=subprocess.PIPE,
+                    pass_fds=[theirs.fileno()],
+                    # A terminal's Ctrl-C is for the parent, which lets the job in hand finish.
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._control.close()
+            raise ForkerGone(f"cannot start {program[0]}: {error.strerror}") from error
         self._idle: deque[Child] = deque()
         self._control.settimeout(_START_SECONDS)
         try:
