@@ -336,3 +336,22 @@ def burn_elsewhere(way: str) -> None:
             os._exit(0)
         time.sleep(FOREVER)
     time.sleep(FOREVER)
+
+
+def steady(enough: str, per_second: int = 1000) -> int:
+    """A thousand numbered lines a second until there is a file of this name, written in pieces that
+    end anywhere, within a character, too; how many lines it was.
+    """
+    number, rest = 0, b""
+    begun = time.monotonic()
+    while not os.path.exists(enough):
+        due = int((time.monotonic() - begun) * per_second) - number
+        text = "".join(f"line {number + nth} \N{SNOWMAN}\n" for nth in range(due))
+        number += due
+        data = rest + text.encode()
+        cut = len(data) - number % 7
+        os.write(1, data[: max(cut, 0)])
+        rest = data[max(cut, 0) :]
+        time.sleep(0.01)
+    os.write(1, rest)
+    return number

@@ -1,0 +1,124 @@
+// The newest jobs as a list that stays true: pages of it, and the journal from before the first one.
+
+import {answered, followed} from "./follow.js";
+import {pause} from "./pause.js";
+
+export const ENDS = new Set(["succeeded", "failed", "dead", "cancelled"]);
+const STATES = ["scheduled", "waiting", "queued", "running", "retrying", ...ENDS];
+const READ_SECONDS = 0.5;
+
+/**
+ * Yields the list, the newest job first, at once and whenever it has changed; who takes it slowly
+ * gets the newest one next. A job has its newest `progress` with it.
+ */
+export async function* live(connection, {uri, tag, state, limit}, signal) {
+  const list = new List();
+  const over = new AbortController();
+  const all = AbortSignal.any([signal, over.signal]);
+  const chosen = {uri, tag};
+  const begin = await answered({connection, uri: "taskbus.journal.read", request: chosen, signal});
+  const entries = followed({
+    ...journal(connection, {...chosen, kind: [...STATES, "progress"]}),
+    after: begin.args[0].position,
+    signal: all,
+  });
+  const page = {connection, uri: "taskbus.job.list", request: {...chosen, state, limit}, signal: all};
+  const broken = Promise.race([hear(list, entries), read(list, page)]);
+  broken.catch(() => {});
+  try {
+    while (true) {
+      await Promise.race([list.changed(), broken]);
+      yield list.take();
+    }
+  } finally {
+    over.abort();
+  }
+}
+
+/** What of all jobs' journal is followed, for `followed`. */
+export const journal = (connection, request) => ({
+  connection,
+  uri: "taskbus.journal.follow",
+  request,
+  number: entry => entry.position,
+  isOver: () => false,
+});
+
+async function hear(list, entries) {
+  for await (const entry of entries) list.hear(entry);
+}
+
+/** A page at once, and another one where the journal tells what only a page can show. */
+async function read(list, page) {
+  while (true) {
+    await list.stale();
+    const answer = await answered(page);
+    list.put(answer.args[0]);
+    // However many jobs come meanwhile.
+    await pause(READ_SECONDS, page.signal);
+  }
+}
+
+class List {
+  #jobs = new Map();
+  #changed = new Flag();
+  #stale = new Flag(true);
+
+  changed() {
+    return this.#changed.raised();
+  }
+
+  async stale() {
+    await this.#stale.raised();
+    this.#stale.lower();
+  }
+
+  take() {
+    this.#changed.lower();
+    return [...this.#jobs.values()];
+  }
+
+  put(page) {
+    const before = this.#jobs;
+    const newer = job => {
+      const known = before.get(job.id);
+      return known?.seq > job.seq ? known : {...job, progress: known?.progress ?? null};
+    };
+    this.#jobs = new Map(page.map(job => [job.id, newer(job)]));
+    this.#changed.raise();
+  }
+
+  hear({job: id, kind, seq, data}) {
+    const job = this.#jobs.get(id);
+    if (kind !== "progress") this.#stale.raise();
+    if (!job) return;
+    const news = kind === "progress" ? {progress: data} : seq > job.seq ? {state: kind, seq} : {};
+    if (kind === "running") news.progress = null;
+    this.#jobs.set(id, {...job, ...news});
+    this.#changed.raise();
+  }
+}
+
+class Flag {
+  #wake = () => {};
+
+  constructor(isRaised = false) {
+    this.isRaised = isRaised;
+  }
+
+  raise() {
+    this.isRaised = true;
+    this.#wake();
+  }
+
+  lower() {
+    this.isRaised = false;
+  }
+
+  raised() {
+    return new Promise(resolve => {
+      this.#wake = resolve;
+      if (this.isRaised) resolve();
+    });
+  }
+}
