@@ -6,6 +6,7 @@ Debian has no MongoDB. $MONGODB_URL may name a real one, for the tests that stop
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -14,10 +15,17 @@ from urllib.parse import urlsplit
 
 from pymongo import MongoClient
 
-from tests.support.processes import REPOSITORY
 from tests.support.quick import quick_folder
 
-_PROGRAM = REPOSITORY / ".venv/bin/secantusd-py"
+# What a killed client has begun is undone, and no longer in the way of others, after five seconds;
+# as with MongoDB's transactionLifetimeLimitSeconds, which has no option here, it would be sixty.
+_PROGRAM = [
+    sys.executable,
+    "-c",
+    "from secantus import cli, server\n"
+    "server.SecantusDBServer.__init__.__kwdefaults__['transaction_lifetime_seconds'] = 5.0\n"
+    "raise SystemExit(cli.main())",
+]
 _LOOK_AGAIN = 0.02
 
 
@@ -40,7 +48,7 @@ class MongoDb:
         host, port = self.address
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_PROGRAM, "--host", host, "--port", str(port), "--cache-size", "512M",
+                [*_PROGRAM, "--host", host, "--port", str(port), "--cache-size", "512M",
                  "--storage-path", self._folder / "data", "--log-level", "WARNING",
                  *self._sync, *options],
                 stdout=log, stderr=log, cwd=self._folder,
@@ -51,7 +59,7 @@ class MongoDb:
             except subprocess.TimeoutExpired:
                 continue
             said = (self._folder / "log").read_text(errors="replace")
-            raise RuntimeError(f"{_PROGRAM} ended with status {status}: {said[-2000:]}")
+            raise RuntimeError(f"the server ended with status {status}: {said[-2000:]}")
 
     def stop(self) -> None:
         """Kill it as a crash would."""
