@@ -23,6 +23,14 @@ final class Portable
     private const LONGEST_SHOWN = 200;
     private const LONGEST_STEP = 40;
 
+    /** Whether JSON may have a flaw() where PHP could read or write it; that of few values may. */
+    public static function isOdd(string $json): bool
+    {
+        return substr_count($json, '[') + substr_count($json, '{') > self::DEEPEST
+            // A quote within a text has a backslash before it.
+            || str_contains($json, '"\u0000') && preg_match('/(?<!\\\\)"\\\\u0000/', $json) === 1;
+    }
+
     /**
      * The first part of a value that cannot be carried, as [place, value, problem, remedy].
      *

@@ -1,0 +1,121 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Taskbus\Wamp;
+
+use Taskbus\Answer;
+use Taskbus\Json;
+use Taskbus\Portable;
+use Taskbus\TaskInput;
+use Taskbus\Tasks;
+
+/** What the forked process of one call does: it runs the task, tells how that went, and ends. */
+final class Child
+{
+    /** Kinds of frames to the parent: a list with a progressive result, or a whole Answer. */
+    public const PROGRESS = 0;
+    public const RESULT = 1;
+    public const ERROR = 2;
+
+    private bool $isAnswered = false;
+
+    /** @param resource $pipe to the parent */
+    private function __construct(
+        private $pipe,
+        private readonly string $uri,
+        private readonly bool $isHeard,
+    ) {
+    }
+
+    /**
+     * Never returns.
+     *
+     * @param resource $pipe
+     * @param string $memory the ini setting memory_limit, which is for tasks
+     */
+    public static function work($pipe, Tasks $tasks, Entry $entry, Invocation $call, string $memory): never
+    {
+        // The parent does the same: whoever is first.
+        posix_setpgid(0, 0);
+        foreach ([SIGTERM, SIGINT, SIGHUP, SIGCHLD] as $signal) {
+            pcntl_signal($signal, SIG_DFL);
+        }
+        Inherited::closeAll();
+        // Two calls must not draw the same numbers, as twins would.
+        mt_srand(random_int(0, PHP_INT_MAX));
+        @ini_set('memory_limit', $memory);
+        $self = new self($pipe, $call->procedure($entry), (bool) ($call->details->receive_progress ?? false));
+        register_shutdown_function($self->leave(...));
+        $self->answer($self->perform($tasks, $entry, $call));
+        exit(0);
+    }
+
+    /** The answer as the parent reads it. */
+    public static function read(int $kind, string $payload): Answer
+    {
+        ['error' => $error, 'args' => $args] = unpack('Nerror/Nargs', $payload);
+        return new Answer(
+            $kind === self::ERROR ? substr($payload, 8, $error) : null,
+            substr($payload, 8 + $error, $args),
+            substr($payload, 8 + $error + $args),
+        );
+    }
+
+    private function perform(Tasks $tasks, Entry $entry, Invocation $call): Answer
+    {
+        try {
+            [$args, $kwargs] = Json::decode($call->arguments) + [[], new \stdClass()];
+        } catch (\JsonException $error) {
+            return Answer::failure("args: PHP cannot read them: {$error->getMessage()}",
+                'taskbus.error.invalid_argument', ['field' => 'args',
+                    'remedy' => 'send valid Unicode, and objects whose keys do not begin with NUL']);
+        }
+        $kwargs = get_object_vars($kwargs);
+        $flaw = Portable::isOdd($call->arguments)
+            ? Portable::flaw('args', $args) ?? Portable::flaw('kwargs', $kwargs) : null;
+        if ($flaw !== null) {
+            return Answer::refused($flaw);
+        }
+        return $tasks->perform($entry->class, new TaskInput(
+            $this->uri,
+            $args,
+            $kwargs,
+            $call->caller(),
+            $this->isHeard ? $this->progress(...) : null,
+        ));
+    }
+
+    private function progress(float $fraction, string $message): void
+    {
+        $this->tell(self::PROGRESS, Json::encode([['fraction' => $fraction, 'message' => $message]]));
+    }
+
+    private function answer(Answer $answer): void
+    {
+        $this->isAnswered = true;
+        $error = (string) $answer->error;
+        if ($answer->error !== null) {
+            Log::warning("$this->uri failed: " . Json::decode($answer->args)[0] . " ($error)");
+        }
+        $this->tell($answer->error === null ? self::RESULT : self::ERROR,
+            pack('NN', strlen($error), strlen($answer->args)) . $error . $answer->args . $answer->kwargs);
+    }
+
+    /** The end; an early one where the task called exit(), or PHP gave up. */
+    private function leave(): void
+    {
+        if (!$this->isAnswered) {
+            $this->answer(Answer::lastWords());
+        }
+    }
+
+    private function tell(int $kind, string $payload): void
+    {
+        $frame = Frames::frame($payload, $kind);
+        // Where the parent is gone, its guard will end this process, too.
+        while ($frame !== '' && ($went = @fwrite($this->pipe, $frame)) > 0) {
+            $frame = substr($frame, $went);
+        }
+    }
+}
