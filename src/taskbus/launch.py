@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from taskbus.adapter.process import Presence
-from taskbus.model.apimap import SERVED, ApiMap
+from taskbus.model import php
+from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import StoreUnavailable
 from taskbus.model.options import DEFAULT_QUEUE
 from taskbus.model.settings import WORKER, Settings
@@ -30,7 +31,7 @@ from taskbus.site.folders import (
     user_id,
     write_private,
 )
-from taskbus.site.programs import render_programs
+from taskbus.site.programs import backend_processes, render_programs
 from taskbus.site.router import render_node
 from taskbus.wire import check_incoming, make_store, read_api_map, read_text
 
@@ -83,7 +84,7 @@ def _write_site(
     key, secret = read_bridge(settings)
     tickets = {
         f"ticket_{name}": (settings.secrets / name).read_text(encoding="utf-8").strip()
-        for name in ("control", "backend", "gateway", "operator", "browser")
+        for name in ("control", "backend", "gateway", "php", "operator", "browser")
     }
     node = render_node(
         node_template,
@@ -149,11 +150,17 @@ def _allow_connections() -> None:
 
 def parts(settings: Settings, api: ApiMap) -> list[str]:
     """The names of all processes that make up the bus."""
-    backends = [f"backend-{namespace}" for namespace in api.namespaces(SERVED)]
     workers = [
         f"{pool.program}-{number:02d}" for pool in settings.pools for number in range(pool.count)
     ]
-    return ["beanstalkd", "router", "control", "gateway", *backends, *workers]
+    return [
+        "beanstalkd",
+        "router",
+        "control",
+        "gateway",
+        *backend_processes(settings, api),
+        *workers,
+    ]
 
 
 def programs(settings: Settings) -> list[Program]:
@@ -247,7 +254,8 @@ def _await_ready(
                 failed = program.name
         if failed or time.monotonic() > deadline:
             name = failed or min(waiting)
-            log = name.rpartition("-")[0] if name.startswith(f"{WORKER}-") else name
+            shares = name.startswith((f"{WORKER}-", f"{php.KIND}-"))
+            log = name.rpartition("-")[0] if shares else name
             problem = "does not start" if failed else f"was not ready in {_READY_SECONDS:g} s"
             raise NotReady(
                 f"{name} {problem}",

@@ -12,7 +12,8 @@ from tests.support.processes import PATIENCE
 from tests.support.router import REALM
 
 _MAGIC, _LONGEST_AND_JSON = 0x7F, 0xF1
-_HELLO, _CHALLENGE, _AUTHENTICATE, _WELCOME, _CALL, _RESULT = 1, 4, 5, 2, 48, 50
+_HELLO, _CHALLENGE, _AUTHENTICATE, _WELCOME = 1, 4, 5, 2
+_CALL, _CANCEL, _RESULT = 48, 49, 50
 
 
 class RawCaller:
@@ -27,14 +28,28 @@ class RawCaller:
         assert self._ask(json.dumps([_HELLO, REALM, hello]))[0] == _CHALLENGE
         assert self._ask(json.dumps([_AUTHENTICATE, ticket, {}]))[0] == _WELCOME
 
-    def call(self, uri: str, args: str = "[]", kwargs: str = "{}") -> tuple[bool, list[Any]]:
+    def call(
+        self, uri: str, args: str = "[]", kwargs: str = "{}", options: dict[str, Any] | None = None
+    ) -> tuple[bool, list[Any]]:
         """Whether the call did well, and its positional and keyword results, or the error's URI,
         args and kwargs. ``args`` and ``kwargs`` are JSON as it is sent.
         """
-        self._request += 1
-        answer = self._ask(f'[{_CALL},{self._request},{{}},"{uri}",{args},{kwargs}]')
+        answer = self._call(uri, args, kwargs, options or {})
         done = answer[0] == _RESULT
         return done, answer[3 if done else 4 :]
+
+    def begin(self, uri: str, args: str = "[]") -> list[Any]:
+        """A call's first message: a progressive result, usually."""
+        return self._call(uri, args, "{}", {"receive_progress": True})
+
+    def cancel(self) -> list[Any]:
+        """The answer of the call that was begun last, and is cancelled."""
+        return self._ask(json.dumps([_CANCEL, self._request, {"mode": "kill"}]))
+
+    def _call(self, uri: str, args: str, kwargs: str, options: dict[str, Any]) -> list[Any]:
+        self._request += 1
+        told = json.dumps(options)
+        return self._ask(f'[{_CALL},{self._request},{told},"{uri}",{args},{kwargs}]')
 
     def _ask(self, message: str) -> list[Any]:
         body = message.encode()

@@ -131,7 +131,7 @@ def write_config(
         "bridge_key": BRIDGE_KEY,
         "bridge_secret": BRIDGE_SECRET,
     }
-    for principal in ("control", "backend", "gateway", "operator", "browser"):
+    for principal in ("control", "backend", "gateway", "php", "operator", "browser"):
         values[f"ticket_{principal}"] = ticket_of(principal)
     template = (REPOSITORY / "crossbar/config.json").read_text()
     node = json.loads(render_node(template, values, namespaces))

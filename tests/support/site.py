@@ -19,6 +19,13 @@ from tests.support.router import Router, Session, Via, joined
 _LOOK_SECONDS = 0.05
 _COMMAND_SECONDS = 180
 
+# Of a site whose settings say nothing of PHP.
+_PHP = f"""\
+[php]
+tasks = "{REPOSITORY}/workers/php"
+client = "{REPOSITORY}/clients/php"
+"""
+
 T = TypeVar("T")
 Done = subprocess.CompletedProcess[str]
 
@@ -196,6 +203,7 @@ config = "{REPOSITORY}/crossbar/config.json"
 web = "{REPOSITORY}/crossbar/web"
 [supervisor]
 config = "{REPOSITORY}/supervisor/taskbus.conf"
+{"" if "[php]" in settings else _PHP}
 {settings}""")
 
 

@@ -27,7 +27,7 @@ http = "http://127.0.0.1/"
 """,
     "api.toml",
 )
-NOBODY = SimpleNamespace()
+NOBODY = SimpleNamespace(caller_authrole="operator")
 
 
 def listed(*scopes: str, **asked: Any) -> list[dict[str, Any]]:

@@ -22,6 +22,9 @@ REALM = "realm1"
 # Where Autobahn puts the call's details: no caller's keyword can have this name by accident.
 DETAILS = "taskbus_call_details"
 
+_WHO = ("caller", "caller_authid", "caller_authrole", "procedure")
+_TRACE = "transaction_hash"
+
 Endpoint = Callable[..., Any]
 
 
@@ -61,14 +64,13 @@ def register_all(session: Session, endpoints: Mapping[str, Endpoint]) -> Any:
 
 def caller(details: Any) -> dict[str, Any]:
     """Who calls, as tasks and jobs know it, and the trace that the call belongs to."""
-    told: dict[str, Any] = {
-        "caller": details.caller,
-        "caller_authid": details.caller_authid,
-        "caller_authrole": details.caller_authrole,
-        "procedure": details.procedure,
-    }
-    told = {key: value for key, value in told.items() if value is not None}
-    if trace := trace_of_call(details.transaction_hash):
+    return caller_of({name: getattr(details, name) for name in (*_WHO, _TRACE)})
+
+
+def caller_of(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for details as the router has sent them."""
+    told: dict[str, Any] = {name: details[name] for name in _WHO if details.get(name) is not None}
+    if trace := trace_of_call(details.get(_TRACE)):
         told["trace"] = trace.told
     return told
 

@@ -8,6 +8,7 @@ from taskbus.edge.request import named
 from taskbus.model.access import CALL, SUBMIT
 from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import InvalidArgument
+from taskbus.model.php import ROLE, PhpTarget
 from taskbus.model.uri import is_loose_uri
 
 
@@ -25,7 +26,8 @@ class Api:
 
     def list(self, details: Any, /, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         """``list(namespace=)`` -> the entries below it, or all, of which the caller may call or
-        queue anything, each ``{"uri", "kind", "mode", "timeout", "queue", "may"}``.
+        queue anything, each ``{"uri", "kind", "mode", "timeout", "queue", "may"}``,
+        and for a backend of PHP also ``"class"``.
 
         ``uri``: the entry's, or where the caller may less, what it may; ``x.*`` is every URI below
         ``x``. ``may`` has ``"call"`` where it may be called, ``"submit"`` where it may be queued.
@@ -37,10 +39,11 @@ class Api:
             )
         permit = self._permit(details)
         entries = self._api.below(namespace) if namespace else self._api.entries.values()
-        return [shown for entry in entries for shown in _shown(entry, permit)]
+        to_backend = details.caller_authrole == ROLE
+        return [shown for entry in entries for shown in _shown(entry, permit, to_backend)]
 
 
-def _shown(entry: Entry, permit: Permit) -> list[dict[str, Any]]:
+def _shown(entry: Entry, permit: Permit, to_backend: bool) -> list[dict[str, Any]]:
     to_call = SUBMIT if entry.mode == "background" else CALL
     callable_, queueable = (permit.within(one, entry.pattern) for one in (to_call, SUBMIT))
     return [
@@ -54,6 +57,11 @@ def _shown(entry: Entry, permit: Permit) -> list[dict[str, Any]]:
                 *(["call"] if uri in callable_ else []),
                 *(["submit"] if uri in queueable else []),
             ],
+            **(
+                {"class": entry.target.name}
+                if to_backend and isinstance(entry.target, PhpTarget)
+                else {}
+            ),
         }
         for uri in dict.fromkeys([*callable_, *queueable])
     ]

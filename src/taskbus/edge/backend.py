@@ -1,12 +1,11 @@
 """A backend: registers every URI of one namespace, and runs or queues each call."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from autobahn.twisted.wamp import Session
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.python.failure import Failure
 
 from taskbus.bus.calls import Calls
 from taskbus.bus.session import (
@@ -16,15 +15,13 @@ from taskbus.bus.session import (
     refused,
     register_all,
 )
-from taskbus.core.intake import prepare
-from taskbus.core.untraced import NO_SPAN, NO_SPANS
+from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.batch import Batch
+from taskbus.edge.enqueue import Enqueue
 from taskbus.edge.foreground import Foreground
-from taskbus.handler.perform import failure_text
 from taskbus.model.apimap import SERVED, ApiMap, Entry
-from taskbus.model.trace import trace_in, with_trace
 from taskbus.port.clock import Clock
-from taskbus.port.spans import ENQUEUE, Span, Spans
+from taskbus.port.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +41,10 @@ class Backend:
         spans: Spans = NO_SPANS,
     ) -> None:
         """``on_serving`` is called with the number of URIs each time they are all registered."""
-        self._api = api
-        self._batch = batch
-        self._clock = clock
+        self._enqueue = Enqueue(api, clock, batch, spans)
         self._on_serving = on_serving
         self._entries = api.below(namespace, SERVED)
         self._foreground = foreground
-        self._spans = spans
         self.calls = calls
 
     @inlineCallbacks
@@ -92,25 +86,8 @@ class Backend:
         details: Any,
     ) -> "Deferred[str]":
         """Background: the job's id, once it is accepted; a unique job's that is there already."""
-        request = {"uri": uri, "args": args, "kwargs": kwargs}
-        who = caller(details)
-        span = self._spans.begin(ENQUEUE, uri, trace_in(who))
         try:
-            submission = prepare(self._api, self._clock, request, with_trace(who, span.trace))
+            accepted = self._enqueue.accept(uri, args, kwargs, caller(details))
         except Exception as error:
-            span.end(failure_text(error))
             raise application_error(error) from error
-        accepted = self._batch.accept([submission])
-        if span is not NO_SPAN:
-            accepted.addBoth(_ended, span)
-        return accepted.addCallbacks(_first, refused)
-
-
-def _first(ids: Sequence[str]) -> str:
-    return ids[0]
-
-
-def _ended(result: Any, span: Span) -> Any:
-    failure = isinstance(result, Failure) and result.value
-    span.end(failure_text(failure) if failure else None)
-    return result
+        return accepted.addErrback(refused)

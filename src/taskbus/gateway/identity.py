@@ -46,7 +46,7 @@ _MOST_SESSIONS = 256
 _IDLE_SECONDS = 60.0
 _JOIN_SECONDS = 10.0
 # Principals that are parts of the bus itself: nobody is one of them over HTTP.
-_OWN = frozenset({"backend", "control", "gateway"})
+_OWN = frozenset({"backend", "control", "gateway", "php"})
 _TAKEN = frozenset({"self", "procedure", "options"})
 _CANNOT_LOOK = ApplicationError.AUTHENTICATION_FAILED
 _REMEDY = "send Authorization: Bearer KEY; 'taskbus key create' makes keys"

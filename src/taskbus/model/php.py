@@ -2,6 +2,11 @@
 
 from typing import NamedTuple
 
+# Of the API map's entries.
+KIND = "php"
+# Of the backends of PHP.
+ROLE = "php"
+
 
 class PhpTarget(NamedTuple):
     """An argument list: the program that runs one task of this class (exec's contract)."""

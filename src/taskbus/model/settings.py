@@ -18,7 +18,7 @@ from taskbus.model.uri import RESERVED, check_uri
 from taskbus.model.webhook import DISABLED_TOPIC
 from taskbus.model.webhook import QUEUE as WEBHOOKS
 
-PROGRAMS = ("beanstalkd", "router", "control", "backend", "gateway", "worker")
+PROGRAMS = ("beanstalkd", "router", "control", "backend", "php", "gateway", "worker")
 # sun_path holds 108 bytes with its closing zero (unix(7)).
 _LONGEST_SOCKET_PATH = 107
 WORKER = "worker"

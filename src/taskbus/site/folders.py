@@ -13,6 +13,7 @@ PRINCIPALS = {
     "control": "control",
     "backend": "backend",
     "gateway": "gateway",
+    "php": "php",
     "operator": None,
     "browser": None,
     "bridge": None,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
+from taskbus.model import php
 from taskbus.model.apimap import SERVED, ApiMap, longest_call
 from taskbus.model.settings import PROGRAMS, Settings
 
@@ -27,6 +28,18 @@ stdout_logfile_backups = 3"""
 _GRACE_SECONDS = 30
 
 
+def backend_processes(settings: Settings, api: ApiMap) -> list[str]:
+    """The names of all processes that serve the API map's URIs."""
+    return [
+        *(f"backend-{namespace}" for namespace in api.namespaces(SERVED)),
+        *(
+            f"php-{namespace}-{number:02d}"
+            for namespace in api.namespaces([php.KIND])
+            for number in range(settings.php_processes)
+        ),
+    ]
+
+
 def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
     """The configuration; supervisor reads ``%`` itself, so one in a path is doubled."""
     longest = max((entry.timeout for entry in api.for_workers()), default=0.0)
@@ -40,6 +53,8 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
         "router_node": settings.router_node,
         "router_start": settings.router_config.parent / "start",
         "taskbus": f"{taskbus} --settings {settings.file}",
+        "php": _php(settings),
+        "php_processes": settings.php_processes,
         "longest_job": int(longest) + _GRACE_SECONDS,
         "longest_call": int(longest_call(api.entries.values())) + _GRACE_SECONDS,
         "umask": "007" if settings.users else "077",
@@ -50,12 +65,25 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
     filled = {key: str(value).replace("%", "%%") for key, value in values.items()}
     filled["common"] = _COMMON.format_map(filled)
     namespaces = [{"namespace": namespace} for namespace in api.namespaces(SERVED)]
+    of_php = [{"php_namespace": namespace} for namespace in api.namespaces([php.KIND])]
     pools = [
         {"pool_program": pool.program, "pool": pool.name, "pool_count": str(pool.count)}
         for pool in settings.pools
     ]
     template = _repeated(template, "${namespace}", namespaces)
+    template = _repeated(template, "${php_namespace}", of_php)
     return Template(_repeated(template, "${pool_program}", pools)).substitute(filled)
+
+
+def _php(settings: Settings) -> str:
+    """What starts a backend of PHP, up to the name of its namespace."""
+    words = [
+        "setpriv --pdeathsig KILL", settings.php_command, settings.php_client / "wamp.php",
+        "--router", f"unix:{settings.router_socket}",
+        "--secret-file", settings.secrets / "php",
+        "--tasks", settings.php_tasks,
+    ]  # fmt: skip
+    return " ".join(str(word) for word in words)
 
 
 def _repeated(template: str, mark: str, each: Sequence[Mapping[str, str]]) -> str:

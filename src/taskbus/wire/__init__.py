@@ -46,10 +46,11 @@ def read_api_map(settings: Settings, own_queues: Collection[str] | None = None) 
 
 
 def check_targets(settings: Settings, api: ApiMap) -> None:
-    """Load every python task, look for every exec program, and read the files that http targets
-    name; raises ConfigError.
+    """Load every python and php task, look for every exec program, and read the files that http
+    targets name; raises ConfigError.
     """
     from taskbus.handler import build
+    from taskbus.site.php import problems_of_classes
 
     sys.path.insert(0, str(settings.tasks))
     for argv in settings.queue_server_exec:
@@ -57,8 +58,9 @@ def check_targets(settings: Settings, api: ApiMap) -> None:
             toml = LocatedToml(read_text(settings.file), str(settings.file))
             problem, remedy = f"queue_server.exec: {missing}", "correct its name, or install it"
             raise toml.error(("queue_server", "exec"), problem, remedy)
+    of_classes = problems_of_classes(settings.php, api)
     for entry in api.entries.values():
-        problem = ""
+        problem = of_classes.get(entry.pattern, "")
         if entry.kind == "python":
             try:
                 build(entry.handler, None)

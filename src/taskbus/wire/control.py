@@ -28,7 +28,9 @@ from taskbus.edge.access import Access
 from taskbus.edge.api import Api
 from taskbus.edge.batch import Batch
 from taskbus.edge.control import Control, run_chores, run_relay
+from taskbus.edge.enqueue import Enqueue
 from taskbus.edge.hooks import Hooks, Parts, run_feed
+from taskbus.edge.php import Php
 from taskbus.edge.queue_server import QueueServer
 from taskbus.model.apimap import ApiMap
 from taskbus.model.job import Submission
@@ -55,8 +57,12 @@ def run_control(settings: Settings) -> None:
         reactor, Keyring(sides.records, time.time), api, store, time.time, settings.notify_topic
     )
     batch = Batch(reactor, Intake(store, keys, queue, bell))
+    spans = make_spans("control")
     hooks, book = _webhooks(settings, sides, api, queue, bell, batch, access.permit)
-    features: dict[str, Callable[..., Any]] = Api(api, access.permit).endpoints()
+    features: dict[str, Callable[..., Any]] = {
+        **Api(api, access.permit).endpoints(),
+        **Php(api, Enqueue(api, time.time, batch, spans)).endpoints(),
+    }
     if settings.queue_server:
         queue_server = QueueServer(
             settings, api, time.time, store, batch,
@@ -78,7 +84,7 @@ def run_control(settings: Settings) -> None:
         access=access,
         hooks=hooks,
         on_serving=lambda count: presence.hold(uris=count),
-        spans=make_spans("control"),
+        spans=spans,
         features=features,
     )
     relay = Relay(store, control.relay, control.is_watched)

@@ -25,8 +25,9 @@ from taskbus.gateway.queue_server import QueueServer
 from taskbus.gateway.rest import Rest
 from taskbus.gateway.route import Table
 from taskbus.gateway.server import Gateway
-from taskbus.model.apimap import SERVED, ApiMap, longest_call
+from taskbus.model.apimap import ApiMap, longest_call
 from taskbus.model.settings import Settings
+from taskbus.site.programs import backend_processes
 from taskbus.wire import read_api_map, read_secret
 from taskbus.wire.serve import GRACE_SECONDS, serve
 
@@ -81,7 +82,7 @@ def _programs(settings: Settings, api: ApiMap) -> Programs:
         pool.name: [f"{pool.program}-{number:02d}" for number in range(pool.count)]
         for pool in settings.pools
     }
-    backends = [f"backend-{namespace}" for namespace in api.namespaces(SERVED)]
+    backends = backend_processes(settings, api)
     workers = [name for names in pools.values() for name in names]
     sockets = {"beanstalkd": settings.queue_socket, "router": settings.router_socket}
     return Programs(settings.run, ["control", "gateway", *backends, *workers], sockets, pools)

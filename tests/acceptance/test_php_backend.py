@@ -1,0 +1,418 @@
+"""PHP classes on the running bus: two processes of a backend in PHP share one namespace."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from autobahn.wamp.exception import ApplicationError
+
+from taskbus.adapter.process import Presence
+from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.raw_wamp import RawCaller, raw_caller
+from tests.support.router import Session
+from tests.support.site import Site, alive, eventually, make_site, running_site
+
+pytestmark = pytest.mark.acceptance
+
+NAMESPACE = "com.example.called"
+CALLED, BRIEF, LATER, UNIQUE, PYTHON = (
+    f"{NAMESPACE}.{name}" for name in ("now", "brief", "later", "unique", "python")
+)
+PROGRAM = f"php-{NAMESPACE}"
+PROCESSES = [f"{PROGRAM}-00", f"{PROGRAM}-01"]
+SETTINGS = f"""
+[php]
+tasks = "{REPOSITORY}/tests/support/php"
+client = "{REPOSITORY}/clients/php"
+processes = 2
+"""
+ENTRIES = f"""
+[api."{CALLED}"]
+php = "Called"
+[api."{BRIEF}"]
+php = "Called"
+timeout = 0.5
+[api."{NAMESPACE}.below.*"]
+php = "Called"
+[api."{NAMESPACE}.missing"]
+php = "No\\\\Such"
+[api."{LATER}"]
+php = "Called"
+mode = "background"
+[api."{UNIQUE}"]
+php = "Called"
+mode = "background"
+unique = true
+[api."{PYTHON}"]
+python = "tests.support.tasks:pid"
+mode = "background"
+"""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with (
+        tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as folder,
+        running_site(Path(folder), SETTINGS, ENTRIES) as up,
+    ):
+        yield up
+
+
+@pytest.fixture
+def caller(site: Site) -> Iterator[Session]:
+    with site.joined() as session:
+        yield session
+
+
+@pytest.fixture
+def raw(site: Site) -> Iterator[RawCaller]:
+    with raw_caller(site.socket, "operator", site.ticket("operator")) as session:
+        yield session
+
+
+def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[str, str, dict[str, Any]]:
+    """The URI, the message and the keywords of the error that a call ends with."""
+    with pytest.raises(ApplicationError) as caught:
+        call(*args, **kwargs)
+    error = caught.value
+    return str(error.error), error.args[0] if error.args else "", error.kwargs
+
+
+class Held(NamedTuple):
+    """A call that waits in PHP: its process, the backend's, and what waits for its result."""
+
+    pid: int
+    backend: int
+    result: Callable[[], Any]
+
+
+class Gate:
+    """A pipe with a name, from which each call that waits reads a byte."""
+
+    def __init__(self, pipe: Path) -> None:
+        os.mkfifo(pipe)
+        self.pipe = str(pipe)
+        self._fd = os.open(pipe, os.O_RDWR)
+
+    def hold(self, session: Session, what: str = "hold", uri: str = CALLED) -> Held:
+        """A call that is there now, and waits."""
+        said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        result = session.begin(uri, what, self.pipe, on_progress=said.put)
+        pid, backend = said.get(timeout=PATIENCE)["message"].split()
+        return Held(int(pid), int(backend), result)
+
+    def let_pass(self, count: int = 1) -> None:
+        os.write(self._fd, b"." * count)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.close()
+
+
+def backends(site: Site) -> list[int]:
+    """The processes, once all of them serve."""
+
+    def look() -> list[int]:
+        found = [Presence.look(site.var / "run", name) for name in PROCESSES]
+        return [one["pid"] for one in found if one] if all(found) else []
+
+    return eventually(look)
+
+
+def log_of(site: Site) -> str:
+    return (site.var / f"log/{PROGRAM}.log").read_text()
+
+
+def says(site: Site, words: str) -> bool:
+    """Whether these are the newest words of the log."""
+    return log_of(site).rstrip().endswith(words)
+
+
+def await_end(pid: int) -> None:
+    eventually(lambda: not alive({pid}))
+
+
+def test_results_as_they_are_sent(raw: RawCaller) -> None:
+    args = '["give",{},[],{"a":{},"b":[]},1.0,1,-0.5,9223372036854775807,"zażółć 🚀",null,true]'
+    kwargs = '{"名":{},"list":[]}'
+    done, answer = raw.call(CALLED, args, kwargs)
+    assert done
+    assert json.dumps(answer) == json.dumps([json.loads(args)[1:], json.loads(kwargs)])
+    assert raw.call(CALLED, '["give"]') == (True, [])
+
+
+def test_large_arguments_and_results(caller: Session) -> None:
+    text = "é" * 6_000_000
+    assert caller.call(CALLED, "give", text) == text
+
+
+@pytest.mark.parametrize(
+    ("does", "error", "message", "about"),
+    [
+        ("fail", "com.example.error.no_shop", "no such shop", {"shop": "x"}),
+        ("crash", "taskbus.error.task_failed", "DomainException: of all things",
+         {"type": "DomainException"}),
+        ("leave", "taskbus.error.task_failed", "the task called exit()",
+         {"remedy": "return a result, or throw a Taskbus\\TaskFailure"}),
+        ("undefined", "taskbus.error.task_failed",
+         "Error: Call to undefined function no_such_function()", {"type": "Error"}),
+        ("suicide", "taskbus.error.killed", "the process that ran it was killed by signal 9", {}),
+    ],
+)  # fmt: skip
+def test_whatever_a_task_does_is_an_answer(
+    site: Site, caller: Session, does: str, error: str, message: str, about: dict[str, Any]
+) -> None:
+    before = backends(site)
+    assert refused(caller.call, CALLED, does) == (error, message, about)
+    assert caller.call(CALLED, "give", 1) == 1
+    assert backends(site) == before
+
+
+def test_a_task_that_uses_up_the_memory_is_an_answer(caller: Session) -> None:
+    error, message, about = refused(caller.call, CALLED, "exhaust")
+    assert (error, about) == ("taskbus.error.task_failed", {"type": "fatal error"})
+    assert message.startswith("Allowed memory size of 33554432 bytes exhausted")
+
+
+def test_a_class_that_cannot_be_loaded_is_an_answer_and_stops_nobody(
+    site: Site, caller: Session
+) -> None:
+    error, message, about = refused(caller.call, f"{NAMESPACE}.missing")
+    file = f"{REPOSITORY}/tests/support/php/No/Such.php"
+    assert error == "taskbus.error.task_failed"
+    assert message == f"cannot load the class No\\Such: there is no file {file}"
+    assert about["remedy"] == "write it, or correct the name in the API map"
+    assert f"{NAMESPACE}.missing: {message}" in log_of(site)
+
+
+def test_arguments_that_php_cannot_read_are_refused(raw: RawCaller) -> None:
+    for args, problem in (
+        ('["give",{"\\u0000a":1}]', "args: PHP cannot read them"),
+        ('["give","\\u0000!"]', "args[1]: a text that begins with NUL"),
+        (f'["give",{"[" * 150}{"]" * 150}]', "args[1]" + "[0]" * 64),
+    ):
+        done, (error, [message], about) = raw.call(CALLED, args)
+        assert (done, error) == (False, "taskbus.error.invalid_argument")
+        assert message.startswith(problem)
+        assert about["remedy"]
+
+
+def test_who_calls_and_the_trace_are_in_the_details(raw: RawCaller) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    done, [[[uri, details]]] = raw.call(
+        f"{NAMESPACE}.below.it", '["told"]', options={"transaction_hash": f"{trace};a=b"}
+    )
+    assert done
+    assert uri == details.pop("procedure") == f"{NAMESPACE}.below.it"
+    assert isinstance(details.pop("caller"), int)
+    told = details.pop("trace")
+    assert told["traceparent"].split("-")[1] == trace.split("-")[1]
+    assert told["traceparent"].split("-")[2] != trace.split("-")[2]
+    assert told["tracestate"] == "a=b"
+    assert details == {"caller_authid": "operator", "caller_authrole": "operator"}
+
+
+def test_progress_is_heard(caller: Session) -> None:
+    heard: list[Any] = []
+    assert caller.begin(CALLED, "steps", on_progress=heard.append)() == 2
+    assert heard == [{"fraction": 0.25, "message": "zażółć"}, {"fraction": 1.0, "message": ""}]
+    # To whom did not ask for it, it is not told.
+    assert caller.call(CALLED, "steps") == 2
+
+
+def test_what_a_task_prints_is_in_the_log_and_harms_nothing(site: Site, caller: Session) -> None:
+    assert caller.call(CALLED, "say") == 1
+    eventually(lambda: "warned" in log_of(site))
+    said = log_of(site)
+    for line in ("echoed\n", "written\n", "passed\n", "Warning: warned in "):
+        assert line in said
+
+
+def test_two_calls_do_not_draw_the_same_numbers(caller: Session) -> None:
+    assert len({caller.call(CALLED, "draw") for _ in range(4)}) == 4
+
+
+def test_a_call_that_is_queued_becomes_the_job_that_python_would_make_of_it(
+    caller: Session, raw: RawCaller
+) -> None:
+    ours, theirs = (
+        caller.call("taskbus.job.get", caller.call(uri, "give", 1, x={})) for uri in (LATER, PYTHON)
+    )
+    for job, uri in ((ours, LATER), (theirs, PYTHON)):
+        assert job["uri"] == job["details"].pop("procedure", uri) == uri
+    for name in ("args", "kwargs", "details", "priority", "timeout", "retries", "queue", "tags"):
+        assert ours[name] == theirs[name], name
+    assert ours["details"]["caller_authid"] == "operator"
+    assert ours["args"] == ["give", 1]
+    assert ours["kwargs"] == {"x": {}}
+    # Larger than PHP's own integers, and passed on as it is.
+    done, [[id_]] = raw.call(LATER, '["give",18446744073709551615,{},[]]')
+    assert done
+    assert caller.call("taskbus.job.get", id_)["args"] == ["give", 2**64 - 1, {}, []]
+
+
+def test_a_queued_call_is_refused_as_python_would(caller: Session, raw: RawCaller) -> None:
+    done, (error, [message], about) = raw.call(LATER, '["\\u0000!"]')
+    assert (done, error) == (False, "taskbus.error.invalid_argument")
+    assert (message.split(":")[0], about["field"]) == ("args[0]", "args[0]")
+    assert caller.call(UNIQUE, "give", 1) == caller.call(UNIQUE, "give", 1)
+
+
+def test_calls_that_block_keep_nobody_waiting_and_both_processes_take_them(
+    site: Site, caller: Session, gate: Gate
+) -> None:
+    held = [gate.hold(caller) for _ in range(8)]
+    assert {one.backend for one in held} == set(backends(site))
+    assert len({one.pid for one in held}) == 8
+    assert [caller.call(CALLED, "give", n) for n in range(8)] == list(range(8))
+    gate.let_pass(8)
+    assert [one.result() for one in held] == [one.pid for one in held]
+
+
+def test_a_call_beyond_its_time_is_ended_with_its_programs(caller: Session, gate: Gate) -> None:
+    held = gate.hold(caller, "program", BRIEF)
+    error = refused(held.result)
+    assert error == ("taskbus.error.timeout", f"{BRIEF} did not end within 0.5 seconds", {})
+    await_end(held.pid)
+
+
+def test_a_call_that_is_cancelled_is_ended_with_its_programs(raw: RawCaller, gate: Gate) -> None:
+    [_, _, _, [told]] = raw.begin(CALLED, json.dumps(["program", gate.pipe]))
+    assert raw.cancel()[4] == "wamp.error.canceled"
+    await_end(int(told["message"].split()[0]))
+
+
+def test_a_call_whose_caller_has_gone_is_ended(site: Site, gate: Gate) -> None:
+    with raw_caller(site.socket, "operator", site.ticket("operator")) as gone:
+        [_, _, _, [told]] = gone.begin(CALLED, json.dumps(["hold", gate.pipe]))
+    await_end(int(told["message"].split()[0]))
+
+
+def one_each(site: Site, caller: Session, gate: Gate) -> list[Held]:
+    """Calls that wait in the first process, and in the second."""
+    found: dict[int, Held] = {}
+    wanted = backends(site)
+    while set(found) != set(wanted):
+        held = gate.hold(caller)
+        assert held.backend not in found
+        found[held.backend] = held
+    return [found[pid] for pid in wanted]
+
+
+def test_a_process_that_is_killed_fails_its_own_calls_alone(
+    site: Site, caller: Session, gate: Gate
+) -> None:
+    killed, other = one_each(site, caller, gate)
+    os.kill(killed.backend, signal.SIGKILL)
+    assert refused(killed.result)[0] == "wamp.error.canceled"
+    await_end(killed.pid)
+    assert [caller.call(CALLED, "give", n) for n in range(4)] == list(range(4))
+    gate.let_pass()
+    assert other.result() == other.pid
+    assert killed.backend not in backends(site)
+
+
+def test_a_process_that_is_told_to_stop_lets_its_calls_finish(
+    site: Site, caller: Session, gate: Gate
+) -> None:
+    stopped, other = one_each(site, caller, gate)
+    os.kill(stopped.backend, signal.SIGTERM)
+    eventually(partial(says, site, "stopping; 1 calls in hand"))
+    # It takes no more of them.
+    more = [gate.hold(caller) for _ in range(2)]
+    assert {one.backend for one in more} == {other.backend}
+    gate.let_pass(4)
+    assert [one.result() for one in (stopped, other, *more)]
+    await_end(stopped.backend)
+    assert stopped.backend not in backends(site)
+
+
+def test_a_second_term_ends_the_calls_in_hand(site: Site, caller: Session, gate: Gate) -> None:
+    stopped, other = one_each(site, caller, gate)
+    for count in (1, 2):
+        os.kill(stopped.backend, signal.SIGTERM)
+        words = "stopping; 1 calls in hand" if count == 1 else "not waiting for 1 calls"
+        eventually(partial(says, site, words))
+    assert refused(stopped.result)[0] == "taskbus.error.stopped"
+    await_end(stopped.pid)
+    gate.let_pass()
+    assert other.result() == other.pid
+    await_end(stopped.backend)
+
+
+def test_a_router_that_restarts_is_joined_again(site: Site, gate: Gate) -> None:
+    before = backends(site)
+    with site.joined() as caller:
+        held = gate.hold(caller)
+        site.supervisorctl("restart", "router")
+    await_end(held.pid)
+    site.await_ready()
+    with site.joined() as caller:
+        assert {caller.call(CALLED, "give", n) for n in range(4)} == set(range(4))
+    assert backends(site) == before
+
+
+def test_a_backend_may_do_nothing_else(site: Site, caller: Session) -> None:
+    with site.joined("php") as backend:
+        for uri, *args in ((CALLED, "give"), ("taskbus.job.list",), ("taskbus.bus.status",)):
+            assert refused(backend.call, uri, *args)[0] == "wamp.error.not_authorized"
+        assert refused(backend.register, print, "com.elsewhere.x")[0] == "wamp.error.not_authorized"
+        [entry] = [
+            one
+            for one in backend.call("taskbus.api.list", namespace=NAMESPACE)
+            if one["uri"] == LATER
+        ]
+        assert entry["class"] == "Called"
+        wrong: Sequence[Any]
+        for wrong in ((LATER, {}), (PYTHON, {}, [[], {}]), (LATER, {}, {})):
+            error, _, about = refused(backend.call, "taskbus.php.enqueue", *wrong)
+            assert error == "taskbus.error.invalid_argument"
+            assert about["remedy"]
+    error, _, _ = refused(caller.call, "taskbus.php.enqueue", LATER, {}, [[], {}])
+    assert error == "wamp.error.not_authorized"
+    assert "class" not in caller.call("taskbus.api.list")[0]
+
+
+def run(site: Site, namespace: str, secret: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["php", "-n", REPOSITORY / "clients/php/wamp.php", namespace,
+         "--router", f"unix:{site.socket}", "--secret-file", secret],
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+
+
+def test_it_says_why_it_cannot_serve(site: Site, tmp_path: Path) -> None:
+    wrong = tmp_path / "secret"
+    wrong.touch(0o600)
+    wrong.write_text("not it\n")
+    done = run(site, NAMESPACE, wrong)
+    assert done.returncode == 3
+    assert "the router does not let php in: the ticket is wrong" in done.stderr
+    assert str(wrong) in done.stderr
+    done = run(site, "com.example.dante", site.var / "secrets/php")
+    assert done.returncode == 4
+    assert "the API map has no php entry below com.example.dante" in done.stderr
+
+
+def test_a_class_of_the_map_that_is_not_there_is_found_by_check(tmp_path: Path) -> None:
+    site = make_site(tmp_path, entries=f'[api."{NAMESPACE}.missing"]\nphp = "No\\\\Such"\n')
+    done = site.taskbus("check")
+    line = len((tmp_path / "api.toml").read_text().splitlines())
+    assert done.returncode == 4
+    place = f"{tmp_path}/api.toml:{line}: {NAMESPACE}.missing"
+    assert f"{place}: cannot load the class No\\Such: " in done.stderr
+    assert f"there is no file {REPOSITORY}/workers/php/No/Such.php" in done.stderr

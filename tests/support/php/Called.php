@@ -1,0 +1,100 @@
+<?php
+
+declare(strict_types=1);
+
+use Taskbus\TaskFailure;
+use Taskbus\TaskInput;
+use Taskbus\TaskInterface;
+use Taskbus\TaskResult;
+
+/** Does what its first argument names, one of the methods below, with the others. */
+final class Called implements TaskInterface
+{
+    public function run(TaskInput $task): mixed
+    {
+        return $this->{$task->args[0]}($task, ...array_slice($task->args, 1));
+    }
+
+    private function give(TaskInput $task, mixed ...$values): TaskResult
+    {
+        return new TaskResult(...$values, ...$task->kwargs);
+    }
+
+    private function told(TaskInput $task): array
+    {
+        return [$task->uri, $task->details];
+    }
+
+    private function fail(): never
+    {
+        throw new TaskFailure('no such shop', 'com.example.error.no_shop', shop: 'x');
+    }
+
+    private function crash(): never
+    {
+        throw new DomainException('of all things');
+    }
+
+    private function leave(): never
+    {
+        exit(3);
+    }
+
+    private function exhaust(): never
+    {
+        ini_set('memory_limit', '32M');
+        for ($text = 'x'; true; $text .= $text) {
+            // Ever longer.
+        }
+    }
+
+    private function undefined(): never
+    {
+        no_such_function();
+    }
+
+    private function suicide(): void
+    {
+        posix_kill(posix_getpid(), SIGKILL);
+    }
+
+    private function say(): int
+    {
+        echo "echoed\n";
+        fwrite(STDOUT, "written\n");
+        passthru('echo passed');
+        trigger_error('warned', E_USER_WARNING);
+        return 1;
+    }
+
+    private function draw(): int
+    {
+        return mt_rand();
+    }
+
+    private function steps(TaskInput $task): int
+    {
+        $task->progress(0.25, 'zażółć');
+        $task->progress(7);
+        return 2;
+    }
+
+    /** Tells its process and its parent's, then waits for a byte in the pipe. */
+    private function hold(TaskInput $task, string $pipe): int
+    {
+        $task->progress(0.5, posix_getpid() . ' ' . posix_getppid());
+        $gate = fopen($pipe, 'r');
+        // Others wait for theirs.
+        stream_set_read_buffer($gate, 0);
+        fread($gate, 1);
+        return posix_getpid();
+    }
+
+    /** Waits for a program that does. */
+    private function program(TaskInput $task, string $pipe): string
+    {
+        $program = proc_open(['head', '-c1', $pipe], [], $pipes);
+        $task->progress(0.5, proc_get_status($program)['pid'] . ' ' . posix_getppid());
+        return 'ended with ' . proc_close($program);
+    }
+}
