@@ -4,16 +4,18 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.job import Note
 from taskbus.model.php import PhpSite
 from taskbus.worker.attempt import Attempt
 from taskbus.worker.channel import wait_readable
+from taskbus.worker.forkers import Forkers
 from taskbus.worker.spares import ForkerGone, Spares
 from tests.support.attempts import (
     PATH,
@@ -291,6 +293,56 @@ def test_a_php_that_cannot_be_a_forker(
     assert said in str(caught.value)
     if len(command) > 1:
         assert "warm PHP processes" in capfd.readouterr().err
+
+
+def a_map(*kinds: str) -> ApiMap:
+    targets: dict[str, Any] = {"php": PHP.target("Jobs\\Does"), "python": "tests.support.tasks:add"}
+    return ApiMap([Entry(f"com.t.{kind}", kind, targets[kind]) for kind in kinds])
+
+
+@contextmanager
+def forkers(api: ApiMap, php: PhpSite | None) -> Iterator[Forkers]:
+    found = Forkers(api, PATH, 1, php)
+    yield found
+    for spares in found:
+        spares.close()
+
+
+def test_each_kind_has_its_forker() -> None:
+    api = a_map("php", "python")
+    with forkers(api, PHP) as found:
+        python, php = found
+        assert found.of(api.entry("com.t.python")) is python
+        assert found.of(api.entry("com.t.php")) is php
+        attempt = begin(php, "php", "echo")
+        finish(php, attempt)
+        assert told(attempt, True)["args"] == ["com.t.php"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "php"),
+    [(["python"], PHP), (["php"], None), (["php"], PHP._replace(command="/nowhere/php"))],
+)
+def test_there_is_no_warm_php(
+    kinds: list[str], php: PhpSite | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None is needed, or wanted; or there cannot be one, and jobs start cold."""
+    api = a_map(*kinds)
+    with forkers(api, php) as found:
+        [python] = found
+        assert found.of(api.entry(f"com.t.{kinds[0]}")) is python
+        if kinds == ["php"]:
+            attempt = begin(python, "php", "echo")
+            finish(python, attempt)
+            assert told(attempt, True)["args"] == ["com.t.php"]
+    assert caplog.messages == (
+        []
+        if php in (PHP, None)
+        else [
+            "each PHP job starts a PHP of its own, which takes longer: "
+            "cannot start /nowhere/php: No such file or directory"
+        ]
+    )
 
 
 def test_where_our_php_is() -> None:

@@ -96,6 +96,15 @@ final class Does implements TaskInterface
         }
     }
 
+    /** Does not end in its first attempt, whose process it tells. */
+    private function endless(TaskInput $task): int
+    {
+        if ($task->details->attempt === 1) {
+            $this->sleep();
+        }
+        return $task->details->attempt;
+    }
+
     /** Waits for a program that does not end. */
     private function wait(): void
     {
