@@ -39,6 +39,7 @@ bench:  ## measure, beside other job queues
 	@.venv/bin/python -m bench.callee
 	@.venv/bin/python -m bench.followers
 	@.venv/bin/python -m bench.webhooks
+	@.venv/bin/python -m bench.php
 	@.venv/bin/python -m bench $(ARGS)
 
 # For the oldest Python supported. The existing pins stay unless ARGS=--upgrade.

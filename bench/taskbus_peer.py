@@ -26,10 +26,13 @@ class Taskbus:
     drain_jobs = 10_000
     enqueue_jobs = 4000
 
-    def __init__(self, store: str = "", more: str = "") -> None:
-        """`store`: the URL of one that is not the default; `more`: settings, as TOML."""
+    def __init__(self, store: str = "", more: str = "", kind: str = "python") -> None:
+        """`store`: the URL of one that is not the default; `more`: settings, as TOML; `kind`: what
+        the tasks are written in, "python" or "php".
+        """
         self._store = store
         self._more = more
+        self._kind = kind
         self._folder = Path()
         self._site: Site | None = None
 
@@ -37,7 +40,7 @@ class Taskbus:
         """`up` starts workers too; those are stopped again."""
         self._folder = folder
         self._site = Site(folder / "site")
-        self._site.write(_free_port(), self._store, self._more)
+        self._site.write(_free_port(), self._store, self._more, self._kind)
         self._taskbus("up", "--detach")
         self._supervisorctl("stop", "worker:*")
 

@@ -9,6 +9,7 @@ from bench.environment import REPO
 NAMESPACE = "com.example.bench"
 SLOTS = 4
 TASKS = ("noop", "stamp", "gate", "hold", "chatter")
+PHP_TASKS = ("noop", "stamp", "gate")
 
 
 class Site:
@@ -19,9 +20,9 @@ class Site:
         self.settings = folder / "taskbus.toml"
         self.var = folder / "var"
 
-    def write(self, port: int, store: str = "", more: str = "") -> None:
+    def write(self, port: int, store: str = "", more: str = "", kind: str = "python") -> None:
         """Make the folder; `port` is the router's, `store` the URL of another store, `more` what
-        else the settings say.
+        else the settings say, `kind` what the tasks are written in.
         """
         self.folder.mkdir()
         sections: dict[str, Mapping[str, str | int]] = {
@@ -39,9 +40,12 @@ class Site:
             sections["store"] = {"url": store}
         text = "".join(_section(*each) for each in sections.items())
         self.settings.write_text(text + more)
+        tasks = [(task, f"bench.tasks:{task}") for task in TASKS]
+        if kind == "php":
+            tasks = [(task, f"Bench\\{task.capitalize()}") for task in PHP_TASKS]
         entries = {
-            f'api."{NAMESPACE}.{task}"': {"python": f"bench.tasks:{task}", "mode": "background"}
-            for task in TASKS
+            f'api."{NAMESPACE}.{task}"': {kind: target, "mode": "background"}
+            for task, target in tasks
         }
         (self.folder / "api.toml").write_text("".join(_section(*each) for each in entries.items()))
         (self.folder / "port").write_text(str(port))
