@@ -3,7 +3,7 @@
 import json
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,32 @@ class RawCaller:
             assert chunk, "the router closed the connection"
             data += chunk
         return bytes(data)
+
+    def send(self, uri: str, args: str = "[]", kwargs: str = "{}") -> None:
+        """Begin a call, and wait for nothing."""
+        self._request += 1
+        options = '{"receive_progress":true}'
+        self._write(f'[{_CALL},{self._request},{options},"{uri}",{args},{kwargs}]')
+
+    def interrupt(self) -> None:
+        """Cancel the call that was sent last."""
+        self._write(f'[{_CANCEL},{self._request},{{"mode":"killnowait"}}]')
+
+    def end(self, on_progress: Callable[[Any], object]) -> tuple[bool, list[Any]]:
+        """As ``call``, of the one that was sent last; ``on_progress`` gets the first value of each
+        progressive result.
+        """
+        while True:
+            length = int.from_bytes(self._exactly(4)[1:], "big")
+            answer = json.loads(self._exactly(length))
+            done = answer[0] == _RESULT
+            if not done or not answer[2].get("progress"):
+                return done, answer[3 if done else 4 :]
+            on_progress(answer[3][0])
+
+    def _write(self, message: str) -> None:
+        body = message.encode()
+        self._connection.sendall(struct.pack("!I", len(body)) + body)
 
 
 @contextmanager
