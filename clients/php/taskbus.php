@@ -267,6 +267,7 @@ final class Tasks
 final class Answer
 {
     private const FAILED = 'taskbus.error.task_failed';
+    private const BAD_ARGUMENT = 'taskbus.error.invalid_argument';
     private const INVALID = 'taskbus.error.invalid_result';
     private const LONGEST_MESSAGE = 8000;
     private const LONGEST_FAILURE = 65536;
@@ -279,7 +280,7 @@ final class Answer
      * @param string $kwargs JSON: an object; of an error, what there is to know about it
      * @param string $trace where an exception was thrown; for a log, and for the job's error
      */
-    private function __construct(
+    public function __construct(
         public readonly ?string $error,
         public readonly string $args,
         public readonly string $kwargs,
@@ -298,16 +299,13 @@ final class Answer
         $json = $args . $kwargs;
         $reserved = array_intersect(Portable::RESERVED_KEYWORDS, array_keys($result->kwargs));
         // Few values are odd; only these are looked at part by part.
-        if (isset($error) || $reserved || self::hasNul($json) || self::isDeep($json)) {
+        if (isset($error) || $reserved || Portable::isOdd($json)) {
             $flaw = Portable::flaw('args', $result->args)
                 ?? Portable::flaw('kwargs', $result->kwargs)
                 ?? self::reserved($reserved, $result)
                 ?? (isset($error) ? ['args or kwargs', null, $error->getMessage(), 'send JSON values'] : null);
             if ($flaw !== null) {
-                [$place, $value, $problem, $remedy] = $flaw;
-                $place = Portable::shown($place);
-                return self::failure("the result's $place: $problem", self::INVALID,
-                    ['field' => $place, 'value' => $value, 'remedy' => $remedy]);
+                return self::refused($flaw, self::INVALID, "the result's ");
             }
         }
         if (strlen($json) > Portable::LARGEST_RESULT) {
@@ -315,6 +313,20 @@ final class Answer
                 self::INVALID, ['remedy' => 'store it elsewhere and return where it is']);
         }
         return new self(null, $args, $kwargs);
+    }
+
+    /**
+     * A value that no door of the bus can carry.
+     *
+     * @param array{string, mixed, string, string} $flaw see Portable::flaw
+     * @param string $whose words before its place
+     */
+    public static function refused(array $flaw, string $uri = self::BAD_ARGUMENT, string $whose = ''): self
+    {
+        [$place, $value, $problem, $remedy] = $flaw;
+        $place = Portable::shown($place);
+        return self::failure("$whose$place: $problem", $uri,
+            ['field' => $place, 'value' => $value, 'remedy' => $remedy]);
     }
 
     /** What a task threw. */
@@ -373,22 +385,10 @@ final class Answer
     private static function isCarried(mixed $value): bool
     {
         try {
-            return !self::hasNul(Json::encode($value)) && Portable::flaw('', $value) === null;
+            return !Portable::isOdd(Json::encode($value)) || Portable::flaw('', $value) === null;
         } catch (\JsonException) {
             return false;
         }
-    }
-
-    /** Whether a text in it begins with NUL. A quote within a text has a backslash before it. */
-    private static function hasNul(string $json): bool
-    {
-        return str_contains($json, '"\u0000') && preg_match('/(?<!\\\\)"\\\\u0000/', $json) === 1;
-    }
-
-    /** Whether it could be nested too deep; most values have far fewer brackets than that. */
-    private static function isDeep(string $json): bool
-    {
-        return substr_count($json, '[') + substr_count($json, '{') > Portable::DEEPEST;
     }
 
     private static function reserved(array $names, TaskResult $result): ?array
@@ -417,6 +417,14 @@ final class Portable
 
     private const LONGEST_SHOWN = 200;
     private const LONGEST_STEP = 40;
+
+    /** Whether JSON may have a flaw() where PHP could read or write it; that of few values may. */
+    public static function isOdd(string $json): bool
+    {
+        return substr_count($json, '[') + substr_count($json, '{') > self::DEEPEST
+            // A quote within a text has a backslash before it.
+            || str_contains($json, '"\u0000') && preg_match('/(?<!\\\\)"\\\\u0000/', $json) === 1;
+    }
 
     /**
      * The first part of a value that cannot be carried, as [place, value, problem, remedy].

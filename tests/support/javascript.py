@@ -117,7 +117,9 @@ def page(browser: Browser, bus: str, complaints: list[str]) -> Iterator[JavaScri
     def serve(request: Request) -> None:
         if request.path == "/rpc":
             policy = _POLICY.format(_DIGEST, bus)
-            request.reply(200, _HTML.encode(), Content_Type="text/html", Content_Security_Policy=policy)
+            request.reply(
+                200, _HTML.encode(), Content_Type="text/html", Content_Security_Policy=policy
+            )
             return
         name = request.path.removeprefix("/")
         script = _FILES.get(name, CLIENT / name)
