@@ -25,15 +25,10 @@ $answers = fopen("php://fd/$number", 'w');
 $told = getenv('TASKBUS_FD') ? fopen('php://fd/' . getenv('TASKBUS_FD'), 'w') : null;
 // Another task.php that the task may start is not to answer in its place.
 putenv('TASKBUS_ANSWER_FD');
-try {
-    $request = Json::decode(stream_get_contents(STDIN));
-} catch (\JsonException) {
-    $request = null;
-}
 Job::run(
     new Tasks($folder),
     $class,
-    $request,
+    Job::request(stream_get_contents(STDIN)),
     static function (float $fraction, string $message) use ($told): void {
         if ($told) {
             fwrite($told, Json::encode(['progress' => $fraction, 'message' => $message]) . "\n");

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from tests.support.attempts import (
     take,
     text_of,
 )
-from tests.support.processes import PATIENCE, line, python
+from tests.support.processes import PATIENCE, REPOSITORY, line, python
 from tests.support.site import alive, eventually
 
 CLASSES = {
@@ -139,6 +140,10 @@ def test_leaving_is_a_failure(spares: Spares, status: int) -> None:
     assert text_of(notes) == "held back\nthe last word\n"
 
 
+def test_a_process_that_the_task_forks_does_not_answer(spares: Spares) -> None:
+    assert result(spares, "fork") == [7]
+
+
 def test_memory_that_php_refuses(spares: Spares) -> None:
     attempt, notes = run(spares, "exhaust")
     found = told(attempt, False)
@@ -161,6 +166,14 @@ def test_a_class_that_cannot_be_loaded_fails_its_own_jobs_only(
 ) -> None:
     assert said in told(run(spares, name=name)[0], False)["message"]
     assert result(spares, "echo") == ["com.t.does"]
+
+
+def test_a_request_that_php_cannot_read(spares: Spares) -> None:
+    found = told(run(spares, "echo", {"\0a": 1})[0], False)
+    assert (found["error"], found["message"]) == (
+        "taskbus.error.invalid_argument",
+        "the request is not a JSON object",
+    )
 
 
 def test_output(spares: Spares) -> None:
@@ -216,6 +229,21 @@ def test_a_job_over_its_time_ends_with_its_programs(spares: Spares, what: str) -
         finish(spares, attempt)
         assert told(attempt, False)["error"] == "taskbus.error.timeout"
         assert watch.ended()
+
+
+def test_a_task_may_clean_up_after_its_timeout(spares: Spares) -> None:
+    attempt = begin(spares, "does", "tidy")
+    printed(spares, attempt)
+    attempt.enforce(TIMEOUT)
+    assert text_of(finish(spares, attempt)) == "tidied\n"
+    assert told(attempt, False)["error"] == "taskbus.error.timeout"
+
+
+def test_one_call_by_hand() -> None:
+    program = [*PHP._replace(tasks=str(REPOSITORY / "workers/php")).target("Example\\GetFreeSpace")]
+    request = '{"uri": "com.example.x", "args": ["/"]}'
+    done = subprocess.run(program, input=request, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["kwargs"].keys() == {"total", "used"}
 
 
 def test_a_killed_child(warm: Spares) -> None:

@@ -36,6 +36,17 @@ def exec_handler(target: Sequence[str], timeout: float | None, answer_on: int = 
     argv = list(target)
 
     def run(task: TaskInput) -> TaskResult:
+        if timeout is not None:
+            return execute(task)
+        # In a worker's child TERM goes to the program, too, which may clean up. Nobody waits for it
+        # where we are dead.
+        heeded = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            return execute(task)
+        finally:
+            signal.signal(signal.SIGTERM, heeded)
+
+    def execute(task: TaskInput) -> TaskResult:
         try:
             # A timeout of our own needs a process group of our own to kill; without one, the
             # program stays in the group that the worker kills.

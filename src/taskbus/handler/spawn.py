@@ -21,8 +21,8 @@ VARIABLE = "TASKBUS_FD"
 ANSWER = 4
 ANSWER_VARIABLE = "TASKBUS_ANSWER_FD"
 
-# Python ignores them; a program expects them as they are by default.
-_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+# They may be ignored here; a program expects them as they are by default.
+_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM)
 
 
 _guard = Guard()

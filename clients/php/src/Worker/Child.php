@@ -36,10 +36,10 @@ final class Child
         }
         // What the classes drew while they were loaded would be followed by the same in each child.
         mt_srand();
-        $request = Json::decode($job);
+        $request = Job::request($job);
         Job::run(
             $this->tasks,
-            $classes[$request->handler],
+            $classes[$request->handler ?? ''] ?? '',
             $request,
             fn (float $fraction, string $message) => $this->tell(
                 self::PROGRESS,

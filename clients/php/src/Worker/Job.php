@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace Taskbus\Worker;
 
 use Taskbus\Answer;
+use Taskbus\Json;
 use Taskbus\Tasks;
 
 /** One job, which is all that this process does. */
@@ -24,9 +25,15 @@ final class Job
         \Closure $progress,
         \Closure $report,
     ): never {
+        // Another value, in a php.ini of old, would change numbers.
+        ini_set('serialize_precision', '-1');
         $answer = null;
+        $owner = getmypid();
         // A task that calls exit(), or exhausts its memory, comes here at once.
-        register_shutdown_function(static function () use (&$answer, $report): void {
+        register_shutdown_function(static function () use (&$answer, $report, $owner): void {
+            if (getmypid() !== $owner) {
+                return; // A process that the task has forked.
+            }
             ini_set('memory_limit', '-1');
             // After those that the task has registered.
             register_shutdown_function(static function () use (&$answer, $report): void {
@@ -38,6 +45,16 @@ final class Job
         });
         $answer = $tasks->answer($class, $request, $progress);
         exit(0);
+    }
+
+    /** The request in a JSON text; null, which is none, where PHP cannot read it. */
+    public static function request(string $json): mixed
+    {
+        try {
+            return Json::decode($json);
+        } catch (\JsonException) {
+            return null;
+        }
     }
 
     /** What PHP itself has to say of the code goes to stderr, which is the job's log. */

@@ -96,6 +96,18 @@ final class Does implements TaskInterface
         }
     }
 
+    /** Cleans up at its end, which others choose. */
+    private function tidy(): void
+    {
+        pcntl_async_signals(true);
+        pcntl_signal(SIGTERM, static function (): never {
+            usleep(100_000);
+            echo "tidied\n";
+            exit(0);
+        });
+        $this->sleep();
+    }
+
     /** Does not end in its first attempt, whose process it tells. */
     private function endless(TaskInput $task): int
     {
@@ -115,6 +127,17 @@ final class Does implements TaskInterface
     private function background(): int
     {
         return (int) exec('sleep 100000 >/dev/null 2>&1 & echo $!');
+    }
+
+    /** Forks a process, which ends before the task does. */
+    private function fork(): int
+    {
+        $pid = pcntl_fork();
+        if ($pid === 0) {
+            exit(7);
+        }
+        pcntl_waitpid($pid, $status);
+        return pcntl_wexitstatus($status);
     }
 
     private function identity(): array
