@@ -330,7 +330,7 @@ def a_map(*kinds: str) -> ApiMap:
 
 @contextmanager
 def forkers(api: ApiMap, php: PhpSite | None) -> Iterator[Forkers]:
-    found = Forkers(api, PATH, 1, php)
+    found = Forkers(api, PATH, 6, php)
     yield found
     for spares in found:
         spares.close()
@@ -342,6 +342,7 @@ def test_each_kind_has_its_forker() -> None:
         python, php = found
         assert found.of(api.entry("com.t.python")) is python
         assert found.of(api.entry("com.t.php")) is php
+        assert (python._low, php._low) == (6, 4)
         attempt = begin(php, "php", "echo")
         finish(php, attempt)
         assert told(attempt, True)["args"] == ["com.t.php"]

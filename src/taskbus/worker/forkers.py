@@ -9,6 +9,9 @@ from taskbus.worker.spares import ForkerGone, Spares
 
 log = logging.getLogger(__name__)
 
+# Of PHP: pools with many slots, as that of the webhooks, mostly have none of its jobs.
+_MOST_SPARES = 4
+
 
 class Forkers:
     """Those of one API map. PHP's is missing where nobody wants it, and where PHP cannot be it:
@@ -19,7 +22,7 @@ class Forkers:
         self, api: ApiMap, path: Sequence[str], spares: int, php: PhpSite | None = None
     ) -> None:
         """``path``: where Python's task modules are; ``spares``: how many children wait at least,
-        of each; ``php``: where PHP is, None where its jobs start cold. Raises ForkerGone.
+        of PHP only a few; ``php``: where PHP is, None where its jobs start cold. Raises ForkerGone.
         """
         entries = api.for_workers()
         self._php = _php_forker(entries, php, spares) if php is not None else None
@@ -45,7 +48,7 @@ def _php_forker(entries: Sequence[Entry], php: PhpSite, spares: int) -> Spares |
     if not classes:
         return None
     try:
-        return Spares(classes, [php.tasks], spares, php.forker)
+        return Spares(classes, [php.tasks], min(spares, _MOST_SPARES), php.forker)
     except ForkerGone as error:
         log.warning("each PHP job starts a PHP of its own, which takes longer: %s", error)
         return None
