@@ -90,6 +90,7 @@ find_missing() {
             need procps ps
             need mariadb-server mariadbd
             need nginx nginx
+            need apache2-bin apache2
             need php-fpm php-fpm php-fpm8.1 php-fpm8.2 php-fpm8.3 php-fpm8.4 php-fpm8.5
             need chromium chromium chromium-browser google-chrome
             need_library libatomic1 libatomic.so.1  # for node, in its own wheel and in Playwright's

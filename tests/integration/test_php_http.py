@@ -18,7 +18,7 @@ from taskbus.model.errors import HttpFailure, InvalidResult, TaskFailure, TaskTi
 from taskbus.model.leash import Leash
 from taskbus.model.task import TaskInput
 from tests.support.http_calls import ended, handler
-from tests.support.php_http import TASKBUS_PHP, nginx, php_server
+from tests.support.php_http import TASKBUS_PHP, apache, nginx, php_server
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.quick import quick_folder
 from tests.support.site import eventually
@@ -156,6 +156,21 @@ def test_every_end_is_answered(either: Served, way: str, uri: str, words: str) -
 
 
 def test_progress_is_told_at_once(either: Served, tmp_path: Path) -> None:
+    check_progress(either, tmp_path)
+
+
+def test_apache(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        web = served(stack, apache, secret=True)
+        assert web.call("give", [{}, []]) == [{}, []]
+        assert web.failure("fail").about == {"shop": "x"}
+        assert web.failure("leave").message == "the task called exit()"
+        response, _ = web.ask(Authorization="Bearer nothing")
+        assert response.status == 401
+        check_progress(web, tmp_path)
+
+
+def check_progress(either: Served, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     told = []

@@ -1,4 +1,4 @@
-"""PHP tasks behind a real web server: nginx with php-fpm, or PHP's own."""
+"""PHP tasks behind a real web server: nginx or Apache with php-fpm, or PHP's own."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,20 @@ def nginx(folder: Path, variables: Mapping[str, str], root: Path) -> Iterator[st
     sockets are in ``folder``, whose path is short.
     """
     port = _free_port()
-    (folder / "fpm.conf").write_text(_fpm(folder))
     (folder / "nginx.conf").write_text(_nginx(folder, port, _location(folder, variables, root)))
     (folder / "fastcgi_params").symlink_to("/etc/nginx/fastcgi_params")
-    fpm = [_program("php-fpm*"), "--nodaemonize", "--fpm-config", folder / "fpm.conf"]
-    if os.geteuid() == 0:
-        fpm.append("--allow-to-run-as-root")
     web = [_program("nginx"), "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
-    with ExitStack() as stack:
-        stack.enter_context(_running(fpm, folder / "fpm.out", folder / "fpm.sock"))
-        stack.enter_context(_running(web, folder / "nginx.out", ("127.0.0.1", port)))
+    with _fpm(folder), _running(web, folder / "nginx.out", ("127.0.0.1", port)):
+        yield f"http://127.0.0.1:{port}/taskbus.php"
+
+
+@contextmanager
+def apache(folder: Path, variables: Mapping[str, str], root: Path) -> Iterator[str]:
+    """The same by Apache."""
+    port = _free_port()
+    (folder / "apache.conf").write_text(_apache(folder, port, _files(folder, variables), root))
+    web = [_program("apache2"), "-X", "-d", folder, "-f", folder / "apache.conf"]
+    with _fpm(folder), _running(web, folder / "apache.out", ("127.0.0.1", port)):
         yield f"http://127.0.0.1:{port}/taskbus.php"
 
 
@@ -50,7 +54,7 @@ def php_server(folder: Path, variables: Mapping[str, str], root: Path) -> Iterat
 
 def _location(folder: Path, variables: Mapping[str, str], root: Path) -> str:
     """That of the documentation, with other values; raises where it has none for a variable."""
-    [found] = re.findall(r"```nginx\n(.*?)```", _DOC.read_text(), re.DOTALL)
+    found = _documented("nginx")
     values = {
         "fastcgi_pass": f"unix:{folder}/fpm.sock",
         "fastcgi_param SCRIPT_FILENAME": str(root / "taskbus.php"),
@@ -61,20 +65,41 @@ def _location(folder: Path, variables: Mapping[str, str], root: Path) -> str:
         found, count = re.subn(rf"{name} [^;]*;", line.replace("\\", r"\\"), found)
         if not count:
             found = found.replace("{\n", f"{{\n    {line}\n", 1)
+    return found
+
+
+def _files(folder: Path, variables: Mapping[str, str]) -> str:
+    """That of the documentation, with other values."""
+    found = _documented("apache").replace("/run/php/php-fpm.sock", f"{folder}/fpm.sock")
+    for name, value in variables.items():
+        found, count = re.subn(rf"SetEnv {name} .*", f"SetEnv {name} {value}", found)
+        assert count == 1
+    return found
+
+
+def _documented(server: str) -> str:
+    [found] = re.findall(rf"```{server}\n(.*?)```", _DOC.read_text(), re.DOTALL)
     return str(found)
 
 
-def _fpm(folder: Path) -> str:
+@contextmanager
+def _fpm(folder: Path) -> Iterator[None]:
     user = "user = root" if os.geteuid() == 0 else ""
-    return f"""\
+    (folder / "fpm.conf").write_text(f"""\
 [global]
 error_log = {folder}/fpm.log
 [www]
 {user}
 listen = {folder}/fpm.sock
+listen.mode = 0666
 pm = static
 pm.max_children = {_CHILDREN}
-"""
+""")
+    fpm = [_program("php-fpm*"), "--nodaemonize", "--fpm-config", folder / "fpm.conf"]
+    if os.geteuid() == 0:
+        fpm.append("--allow-to-run-as-root")
+    with _running(fpm, folder / "fpm.out", folder / "fpm.sock"):
+        yield
 
 
 def _nginx(folder: Path, port: int, location: str) -> str:
@@ -95,6 +120,27 @@ http {{
 {location}
     }}
 }}
+"""
+
+
+def _apache(folder: Path, port: int, files: str, root: Path) -> str:
+    # It does not serve as root.
+    folder.chmod(0o755)
+    modules = "".join(
+        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"
+        for name in ("mpm_event", "authz_core", "env", "proxy", "proxy_fcgi")
+    )
+    return f"""\
+ServerRoot {folder}
+ServerName localhost
+PidFile {folder}/apache.pid
+Listen 127.0.0.1:{port}
+{modules}
+User www-data
+Group www-data
+ErrorLog {folder}/error.log
+DocumentRoot {root}
+{files}
 """
 
 
