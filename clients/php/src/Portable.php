@@ -20,6 +20,10 @@ final class Portable
     public const RESERVED_KEYWORDS =
         ['self', 'enc_algo', 'callee', 'callee_authid', 'callee_authrole', 'forward_for'];
 
+    // The integers of msgpack, without their signs.
+    private const LARGEST_INTEGER = '18446744073709551615';
+    private const SMALLEST_INTEGER = '9223372036854775808';
+
     private const LONGEST_SHOWN = 200;
     private const LONGEST_STEP = 40;
 
@@ -53,6 +57,27 @@ final class Portable
             ],
             default => null,
         };
+    }
+
+    /**
+     * The same for integers that PHP reads as texts, as they are beyond its own.
+     *
+     * @return array{string, mixed, string, string}|null
+     */
+    public static function flawOfIntegers(string $place, string $json): ?array
+    {
+        // Most JSON has nothing of the kind. What is within a text is none.
+        if (preg_match('/\d{19}/', $json)) {
+            preg_match_all('/"(?:[^"\\\\]++|\\\\.)*+"(*SKIP)(*FAIL)|(?<![\d.eE+-])-?\d{19,}+(?![.eE])/s', $json, $found);
+            foreach ($found[0] as $integer) {
+                $digits = ltrim($integer, '-');
+                $most = $digits === $integer ? self::LARGEST_INTEGER : self::SMALLEST_INTEGER;
+                if ((strlen($digits) <=> strlen($most) ?: strcmp($digits, $most)) > 0) {
+                    return [$place, self::shown($integer), 'an integer of more than 64 bits', 'send it as a text'];
+                }
+            }
+        }
+        return null;
     }
 
     /** A value short enough for a message, as every door carries it; a long one keeps its start. */

@@ -74,6 +74,7 @@ final class Child
         $kwargs = get_object_vars($kwargs);
         $flaw = Portable::isOdd($call->arguments)
             ? Portable::flaw('args', $args) ?? Portable::flaw('kwargs', $kwargs) : null;
+        $flaw ??= Portable::flawOfIntegers('args', $call->arguments);
         if ($flaw !== null) {
             return Answer::refused($flaw);
         }
