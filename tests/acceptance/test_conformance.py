@@ -26,7 +26,17 @@ HANDLERS = REPOSITORY / "tests/conformance/handlers"
 PROGRAM = [sys.executable, "-S", str(HANDLERS / "program.py")]
 PROCEDURES = ("give", "told", "fail", "crash", "leave", "odd", "steps", "hang", "late")
 # Where the handlers are. What is directly below the root keeps one backend for most of them.
-PREFIX = {"python": ROOT, "exec": f"{ROOT}.exec", "php-http": f"{ROOT}.http"}
+PREFIX = {
+    "python": ROOT,
+    "exec": f"{ROOT}.exec",
+    "php": f"{ROOT}.php",
+    "php-http": f"{ROOT}.http",
+}
+SETTINGS = f"""
+[php]
+tasks = "{HANDLERS}/php"
+client = "{REPOSITORY}/clients/php"
+"""
 CASES = {
     how: [(handler, one) for handler in PREFIX for one in cases() if one.holds_of(handler, how)]
     for how in ("call", "job")
@@ -91,29 +101,29 @@ def site() -> Iterator[Site]:
             "TASKBUS_CLASSES": "Conformance",
         }
         url = stack.enter_context(nginx(web, variables, TASKBUS_PHP.parent))
-        entries = (
-            "".join(python_entry(name) for name in PROCEDURES)
-            + f"""
-[api."{PREFIX["exec"]}.*"]
-exec = {json.dumps(PROGRAM)}
-[api."{PREFIX["exec"]}.late"]
-exec = {json.dumps(PROGRAM)}
-{BRIEF}
-[api."{PREFIX["php-http"]}.*"]
-http = "{url}"
-[api."{PREFIX["php-http"]}.late"]
-http = "{url}"
-{BRIEF}
+        entries = "".join(map(of_procedure, PROCEDURES))
+        entries += of_all("exec", f"exec = {json.dumps(PROGRAM)}")
+        entries += of_all("php-http", f'http = "{url}"')
+        yield stack.enter_context(running_site(folder, SETTINGS, entries))
+
+
+def of_procedure(name: str) -> str:
+    """The entries of a procedure in Python and in PHP."""
+    brief = BRIEF if name == "late" else ""
+    return f"""
+[api."{PREFIX["python"]}.{name}"]
+python = "tests.conformance.handlers.python_tasks:{name}"
+{brief}
+[api."{PREFIX["php"]}.{name}"]
+php = "Conformance\\\\{name.capitalize()}"
+{brief}
 """
-        )
-        yield stack.enter_context(running_site(folder, entries=entries))
 
 
-def python_entry(name: str) -> str:
-    late = BRIEF if name == "late" else ""
-    return (
-        f'[api."{ROOT}.{name}"]\npython = "tests.conformance.handlers.python_tasks:{name}"\n{late}'
-    )
+def of_all(handler: str, target: str) -> str:
+    """Those of a handler that finds the procedure by the called URI."""
+    prefix = PREFIX[handler]
+    return f'\n[api."{prefix}.*"]\n{target}\n[api."{prefix}.late"]\n{target}\n{BRIEF}'
 
 
 @pytest.fixture(scope="module")

@@ -46,26 +46,6 @@ class RawCaller:
         """The answer of the call that was begun last, and is cancelled."""
         return self._ask(json.dumps([_CANCEL, self._request, {"mode": "kill"}]))
 
-    def _call(self, uri: str, args: str, kwargs: str, options: dict[str, Any]) -> list[Any]:
-        self._request += 1
-        told = json.dumps(options)
-        return self._ask(f'[{_CALL},{self._request},{told},"{uri}",{args},{kwargs}]')
-
-    def _ask(self, message: str) -> list[Any]:
-        body = message.encode()
-        self._connection.sendall(struct.pack("!I", len(body)) + body)
-        length = int.from_bytes(self._exactly(4)[1:], "big")
-        answer: list[Any] = json.loads(self._exactly(length))
-        return answer
-
-    def _exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            chunk = self._connection.recv(size - len(data))
-            assert chunk, "the router closed the connection"
-            data += chunk
-        return bytes(data)
-
     def send(self, uri: str, args: str = "[]", kwargs: str = "{}") -> None:
         """Begin a call, and wait for nothing."""
         self._request += 1
@@ -81,16 +61,37 @@ class RawCaller:
         progressive result.
         """
         while True:
-            length = int.from_bytes(self._exactly(4)[1:], "big")
-            answer = json.loads(self._exactly(length))
+            answer = self._next()
             done = answer[0] == _RESULT
             if not done or not answer[2].get("progress"):
                 return done, answer[3 if done else 4 :]
             on_progress(answer[3][0])
 
+    def _call(self, uri: str, args: str, kwargs: str, options: dict[str, Any]) -> list[Any]:
+        self._request += 1
+        told = json.dumps(options)
+        return self._ask(f'[{_CALL},{self._request},{told},"{uri}",{args},{kwargs}]')
+
+    def _ask(self, message: str) -> list[Any]:
+        self._write(message)
+        return self._next()
+
     def _write(self, message: str) -> None:
         body = message.encode()
         self._connection.sendall(struct.pack("!I", len(body)) + body)
+
+    def _next(self) -> list[Any]:
+        length = int.from_bytes(self._exactly(4)[1:], "big")
+        message: list[Any] = json.loads(self._exactly(length))
+        return message
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            chunk = self._connection.recv(size - len(data))
+            assert chunk, "the router closed the connection"
+            data += chunk
+        return bytes(data)
 
 
 @contextmanager
