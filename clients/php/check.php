@@ -12,19 +12,17 @@ declare(strict_types=1);
 
 use Taskbus\Json;
 use Taskbus\Tasks;
+use Taskbus\Wamp\Options;
 use Taskbus\Wamp\Probe;
+use Taskbus\Worker\Job;
 
 require __DIR__ . '/autoload.php';
 
-ini_set('display_errors', 'stderr');
-ini_set('log_errors', '0');
-ini_set('html_errors', '0');
+Job::logErrors();
 
-foreach (['json', 'pcntl', 'posix'] as $extension) {
-    if (!extension_loaded($extension)) {
-        fwrite(STDERR, "this PHP has no extension $extension\n");
-        exit(1);
-    }
+if ($missing = Options::missing()) {
+    fwrite(STDERR, "$missing\n");
+    exit(1);
 }
 $tasks = new Tasks($argv[1]);
 foreach (array_slice($argv, 2) as $class) {

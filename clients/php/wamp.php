@@ -8,15 +8,14 @@ declare(strict_types=1);
 use Taskbus\Wamp\Backend;
 use Taskbus\Wamp\Log;
 use Taskbus\Wamp\Options;
+use Taskbus\Worker\Job;
 
 require __DIR__ . '/autoload.php';
 
 const WRONG_OPTION = 2;
 
-// Whatever this machine's php.ini says. A task's warnings belong into the log, and are no output.
-ini_set('display_errors', 'stderr');
-ini_set('log_errors', '0');
-ini_set('html_errors', '0');
+Job::logErrors();
+// Another value, in a php.ini of old, would change numbers.
 ini_set('serialize_precision', '-1');
 
 $words = array_slice($argv, 1);
@@ -25,6 +24,9 @@ if (array_intersect(['-h', '--help'], $words)) {
     exit(0);
 }
 try {
+    if ($missing = Options::missing()) {
+        throw new InvalidArgumentException($missing);
+    }
     $options = Options::read($words, dirname(__DIR__, 2));
     $options->ticket();
     exit((new Backend($options))->run());

@@ -238,7 +238,7 @@ def test_what_a_task_prints_is_in_the_log_and_harms_nothing(site: Site, caller: 
     assert caller.call(CALLED, "say") == 1
     eventually(lambda: "warned" in log_of(site))
     said = log_of(site)
-    for line in ("echoed\n", "written\n", "passed\n", "Warning: warned in "):
+    for line in ("echoed\n", "written\n", "passed\n", "warned in "):
         assert line in said
 
 
@@ -259,17 +259,25 @@ def test_a_call_that_is_queued_becomes_the_job_that_python_would_make_of_it(
     assert ours["details"]["caller_authid"] == "operator"
     assert ours["args"] == ["give", 1]
     assert ours["kwargs"] == {"x": {}}
+    result = caller.call("taskbus.job.wait", ours["id"])
+    assert (result.results, result.kwresults) == ((1,), {"x": {}})
     # Larger than PHP's own integers, and passed on as it is.
     done, [[id_]] = raw.call(LATER, '["give",18446744073709551615,{},[]]')
     assert done
     assert caller.call("taskbus.job.get", id_)["args"] == ["give", 2**64 - 1, {}, []]
 
 
-def test_a_queued_call_is_refused_as_python_would(caller: Session, raw: RawCaller) -> None:
+def test_a_queued_call_is_refused_as_python_would(raw: RawCaller) -> None:
     done, (error, [message], about) = raw.call(LATER, '["\\u0000!"]')
     assert (done, error) == (False, "taskbus.error.invalid_argument")
     assert (message.split(":")[0], about["field"]) == ("args[0]", "args[0]")
-    assert caller.call(UNIQUE, "give", 1) == caller.call(UNIQUE, "give", 1)
+
+
+def test_the_options_of_the_map_hold_for_a_queued_call(caller: Session, gate: Gate) -> None:
+    one, other = (caller.call(UNIQUE, "hold", gate.pipe) for _ in range(2))
+    assert one == other
+    gate.let_pass()
+    assert caller.call("taskbus.job.wait", one) > 0
 
 
 def test_calls_that_block_keep_nobody_waiting_and_both_processes_take_them(
@@ -389,7 +397,7 @@ def test_a_backend_may_do_nothing_else(site: Site, caller: Session) -> None:
 
 def run(site: Site, namespace: str, secret: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["php", "-n", REPOSITORY / "clients/php/wamp.php", namespace,
+        ["php", REPOSITORY / "clients/php/wamp.php", namespace,
          "--router", f"unix:{site.socket}", "--secret-file", secret],
         capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip

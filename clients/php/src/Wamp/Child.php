@@ -107,6 +107,8 @@ final class Child
     private function leave(): void
     {
         if (!$this->isAnswered) {
+            // It may be what has ended it.
+            ini_set('memory_limit', '-1');
             $this->answer(Answer::lastWords());
         }
     }

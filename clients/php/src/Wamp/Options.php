@@ -38,6 +38,14 @@ final class Options
     ) {
     }
 
+    /** What PHP lacks for a backend, and the remedy; none where it is empty. */
+    public static function missing(): string
+    {
+        $lacking = array_filter(['pcntl', 'posix'], fn (string $name): bool => !extension_loaded($name));
+        return $lacking ? 'this PHP has no extension ' . implode(', ', $lacking) . '; install php-cli, and see php.ini'
+            : '';
+    }
+
     /**
      * @param list<string> $words without the program's name
      * @param string $project the folder whose var/ and workers/ are used where nothing is said
