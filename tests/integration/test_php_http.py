@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from taskbus.handler import build
 from taskbus.handler.contract import LARGEST_ANSWER
+from taskbus.model.apimap import parse_api_map
 from taskbus.model.errors import HttpFailure, InvalidResult, TaskFailure, TaskTimeout
 from taskbus.model.leash import Leash
 from taskbus.model.task import TaskInput
 from tests.support.http_calls import ended, handler
-from tests.support.php_http import TASKBUS_PHP, apache, nginx, php_server
+from tests.support.php_http import TASKBUS_PHP, apache, documented, nginx, php_server
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.quick import quick_folder
 from tests.support.site import eventually
@@ -75,6 +77,9 @@ def served(stack: ExitStack, server: Any, secret: bool = False, **variables: str
     folder = stack.enter_context(quick_folder())
     shutil.copy(TASKBUS_PHP, folder)
     shutil.copytree(REPOSITORY / "tests/support/php", folder / "tasks")
+    (folder / "tasks/Shop/Disk").mkdir(parents=True)
+    example = documented("php").replace("namespace Disk", r"namespace Shop\Disk")
+    (folder / "tasks/Shop/Disk/GetFreeSpace.php").write_text(example)
     variables = {"TASKBUS_NAMESPACE": "com.example"} | variables
     if secret:
         (folder / "secret").write_text(SECRET + "\n")
@@ -114,7 +119,23 @@ def test_values_arrive_as_they_are(either: Served) -> None:
     for value in values:
         assert json.dumps(either.call("give", value)) == json.dumps(value)
     assert either.call("told") == [ACT, {"caller_authid": "ann"}]
-    assert either.call(uri="com.example.disk.get_free_space") == 42
+
+
+def test_the_documented_task_is_called_by_the_documented_entry(web: Served) -> None:
+    text = documented("toml").replace("http://127.0.0.1:8000/taskbus.php", web.url)
+    [entry] = parse_api_map(text, "docs/php.md", site=str(web.folder)).entries.values()
+    assert web.secret
+    (web.folder / "secrets").mkdir()
+    (web.folder / "secrets/shop").symlink_to(web.secret)
+    spec = entry.handler
+    told: list[str] = []
+    task = TaskInput(
+        "com.example.shop.disk.get_free_space", [str(web.folder)],
+        progress=lambda _, message: told.append(message),
+    )  # fmt: skip
+    result = build(spec, PATIENCE)(task)
+    assert 0 < result.args[0] < result.kwargs["total"]
+    assert told == [f"looking at {web.folder}"]
 
 
 def test_what_a_task_writes_is_for_the_log(either: Served) -> None:
@@ -316,10 +337,10 @@ def test_classes_may_be_in_a_namespace_of_their_own_and_the_secret_in_any_header
     with ExitStack() as stack:
         web = served(
             stack, nginx, secret=True,
-            TASKBUS_NAMESPACE="", TASKBUS_CLASSES="Disk", TASKBUS_HEADER="X-Api-Key",
+            TASKBUS_NAMESPACE="", TASKBUS_CLASSES=r"Shop\Disk", TASKBUS_HEADER="X-Api-Key",
         )  # fmt: skip
         call = handler(web.url, auth=("X-Api-Key", "", str(web.secret)))
-        assert call(TaskInput("get_free_space")).args == [42]
+        assert call(TaskInput("get_free_space")).args[0] > 0
         (web.folder / "tasks").rename(web.folder / "elsewhere")
         with pytest.raises(TaskFailure, match="TASKBUS_TASKS: there is no such folder"):
             call(TaskInput("get_free_space"))

@@ -15,7 +15,7 @@ from tests.support.processes import REPOSITORY
 from tests.support.site import eventually
 
 TASKBUS_PHP = REPOSITORY / "clients/php/taskbus.php"
-_DOC = REPOSITORY / "docs/php.md"
+DOC = REPOSITORY / "docs/php.md"
 _CHILDREN = 4
 
 
@@ -54,7 +54,7 @@ def php_server(folder: Path, variables: Mapping[str, str], root: Path) -> Iterat
 
 def _location(folder: Path, variables: Mapping[str, str], root: Path) -> str:
     """That of the documentation, with other values; raises where it has none for a variable."""
-    found = _documented("nginx")
+    found = documented("nginx")
     values = {
         "fastcgi_pass": f"unix:{folder}/fpm.sock",
         "fastcgi_param SCRIPT_FILENAME": str(root / "taskbus.php"),
@@ -70,16 +70,19 @@ def _location(folder: Path, variables: Mapping[str, str], root: Path) -> str:
 
 def _files(folder: Path, variables: Mapping[str, str]) -> str:
     """That of the documentation, with other values."""
-    found = _documented("apache").replace("/run/php/php-fpm.sock", f"{folder}/fpm.sock")
+    found = documented("apache").replace("/run/php/php-fpm.sock", f"{folder}/fpm.sock")
     for name, value in variables.items():
         found, count = re.subn(rf"SetEnv {name} .*", f"SetEnv {name} {value}", found)
         assert count == 1
     return found
 
 
-def _documented(server: str) -> str:
-    [found] = re.findall(rf"```{server}\n(.*?)```", _DOC.read_text(), re.DOTALL)
-    return str(found)
+def documented(language: str) -> str:
+    """The example of docs/php.md in this language, the one under PHP over HTTP."""
+    _, _, section = DOC.read_text().partition("# PHP over HTTP\n")
+    found = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    assert found, f"no {language} in {DOC}"
+    return found[1]
 
 
 @contextmanager
