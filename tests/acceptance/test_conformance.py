@@ -2,9 +2,10 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.suite import Case, cases
+from tests.support.javascript import NODE
 from tests.support.php_http import TASKBUS_PHP, nginx
 from tests.support.processes import REPOSITORY
 from tests.support.quick import quick_folder
@@ -31,6 +33,7 @@ PREFIX = {
     "exec": f"{ROOT}.exec",
     "php": f"{ROOT}.php",
     "php-http": f"{ROOT}.http",
+    "node": f"{ROOT}.node",
 }
 SETTINGS = f"""
 [php]
@@ -104,7 +107,26 @@ def site() -> Iterator[Site]:
         entries = "".join(map(of_procedure, PROCEDURES))
         entries += of_all("exec", f"exec = {json.dumps(PROGRAM)}")
         entries += of_all("php-http", f'http = "{url}"')
-        yield stack.enter_context(running_site(folder, SETTINGS, entries))
+        site = stack.enter_context(running_site(folder, SETTINGS, entries))
+        stack.enter_context(node_backend(site))
+        yield site
+
+
+@contextmanager
+def node_backend(site: Site) -> Iterator[None]:
+    """The handler in Node, once it has registered its procedures."""
+    command = [NODE, "--no-warnings", HANDLERS / "node.mjs", site.socket, "php", PREFIX["node"]]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*map(str, command)], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(site.ticket("php"))
+        process.stdin.close()
+        try:
+            assert process.stdout.readline() == "registered\n"
+            yield
+        finally:
+            process.kill()
 
 
 def of_procedure(name: str) -> str:
@@ -252,7 +274,7 @@ def check(
             {"fraction": number / count, "message": message}
             for number, message in enumerate(case.progress, 1)
         ]
-        assert exactly(told.progress) == exactly(wanted_progress)
+        assert told.progress == wanted_progress
 
 
 def check_error(told: Told, wanted: dict[str, Any]) -> None:

@@ -17,9 +17,11 @@ A handler has nine procedures; what is not said below it does in its language's 
 
 A case calls a procedure (``call``) with ``args`` and ``kwargs``, and has a ``result`` or an
 ``error``; each of ``values`` is given, and comes back as it is. A case runs as a call and as a
-job, unless ``how`` names one of them. ``not`` names the handlers of which a case cannot hold,
-and says why. An error has a URI; ``has`` is in its message or its details, ``about`` names details
-that it has. ``stop``: it is cancelled once it runs.
+job, unless ``how`` names one of them. An error has a URI; ``has`` is in its message or its details,
+``about`` names details that it has. ``stop``: it is cancelled once it runs.
+
+``not`` names the handlers of which a case cannot hold, and says why; ``without`` says it of whole
+procedures, of all jobs, or of the cases that are ``checks`` of what the bus itself does not carry.
 
 What stands for what JSON has no short words for: ``{"$repeat": [text or list, times]}``,
 ``{"$nested": depth}`` (lists), ``{"$nested_objects": depth}``, ``{"$keys": count}``; in a text,
@@ -32,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_FILE = Path(__file__).with_name("cases.json")
+_READ = json.loads(Path(__file__).with_name("cases.json").read_text())
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,23 @@ class Case:
     how: str = ""
     progress: list[str] | None = None
     stop: str = ""
+    checks: bool = False
     excused: dict[str, str] = field(default_factory=dict)
 
     def holds_of(self, handler: str, how: str) -> bool:
         """Whether this handler has to pass it, as a ``call`` or as a ``job``."""
-        return handler not in self.excused and self.how in ("", how)
+        without = _READ["without"].get(handler, {})
+        return (
+            handler not in self.excused
+            and self.how in ("", how)
+            and not without.keys() & {how, self.call, "checks" if self.checks else ""}
+        )
 
 
 def cases() -> list[Case]:
     """All cases."""
-    read = json.loads(_FILE.read_text())
-    found = [Case(name, **_fields(body)) for name, body in read["cases"].items()]
-    for name, body in read["values"].items():
+    found = [Case(name, **_fields(body)) for name, body in _READ["cases"].items()]
+    for name, body in _READ["values"].items():
         fields = _fields(body)
         given = {"args": fields.get("args", []), "kwargs": fields.get("kwargs", {})}
         found.append(Case(name, result=given, **fields))
