@@ -761,7 +761,7 @@ final class HttpSettings
         $secret = @file_get_contents($this->secretFile, false, null, 0, self::LONGEST_SECRET + 1);
         [$problem, $remedy] = match (true) {
             $secret === false => ['it cannot be read', 'make it readable for the user that runs PHP'],
-            (fileperms($this->secretFile) & 0007) !== 0 => ['everybody may read it', 'run: chmod o= ' . $this->secretFile],
+            (fileperms($this->secretFile) & 0007) !== 0 => ['everybody may read it', 'run chmod o= for it'],
             trim($secret) === '' => ['it is empty', 'write the secret into it'],
             strlen($secret) > self::LONGEST_SECRET => ['it is too long', 'write the secret alone into it'],
             default => ['', ''],
@@ -847,11 +847,13 @@ final class HttpReply
         $this->who = $who;
     }
 
-    /** A line for the log. */
+    /** Lines for the log. */
     public function log(string $line): void
     {
-        foreach (str_split($line, self::LONGEST_LINE) as $piece) {
-            error_log("$this->who: " . addcslashes($piece, "\0..\10\12..\37\177"));
+        foreach (explode("\n", $line) as $one) {
+            foreach (str_split($one, self::LONGEST_LINE) as $piece) {
+                error_log("$this->who: " . addcslashes($piece, "\0..\10\13..\37\177"));
+            }
         }
     }
 
@@ -985,11 +987,11 @@ final class HttpRefusal extends \Exception
         $this->answer = Answer::failure($message, "taskbus.error.$name", $about);
     }
 
-    /** A setting that is wrong; what exactly, is for the log as well. */
+    /** A setting that is wrong; its value is for the log alone, as anybody may have asked. */
     public static function config(string $name, string $value, string $problem, string $remedy): self
     {
         error_log("taskbus: $name: $problem ($value); $remedy");
-        return new self(500, 'config', "$name: $problem", $remedy, $name, $value);
+        return new self(500, 'config', "$name: $problem", $remedy, $name);
     }
 }
 

@@ -156,7 +156,8 @@ def test_a_failure_is_the_tasks_own(either: Served) -> None:
     assert (crashed.uri, crashed.message) == (
         "taskbus.error.task_failed", "DomainException: of all things"
     )  # fmt: skip
-    assert eventually(lambda: "DomainException: of all things in" in either.log())
+    assert eventually(lambda: f"{ACT}: DomainException: of all things in" in either.log())
+    assert eventually(lambda: f"{ACT}: #0 " in either.log())
 
 
 @pytest.mark.parametrize(
@@ -260,6 +261,7 @@ def test_who_has_not_the_secret_is_refused(web: Served) -> None:
     response, said = web.ask(Authorization=f"Bearer {SECRET}")
     assert (response.status, said["error"]) == (500, "taskbus.error.config")
     assert "chmod o=" in said["kwargs"]["remedy"]
+    assert str(web.folder) not in json.dumps(said)
     web.secret.chmod(0o600)
 
 

@@ -25,10 +25,10 @@ final class HttpRefusal extends \Exception
         $this->answer = Answer::failure($message, "taskbus.error.$name", $about);
     }
 
-    /** A setting that is wrong; what exactly, is for the log as well. */
+    /** A setting that is wrong; its value is for the log alone, as anybody may have asked. */
     public static function config(string $name, string $value, string $problem, string $remedy): self
     {
         error_log("taskbus: $name: $problem ($value); $remedy");
-        return new self(500, 'config', "$name: $problem", $remedy, $name, $value);
+        return new self(500, 'config', "$name: $problem", $remedy, $name);
     }
 }

@@ -42,11 +42,13 @@ final class HttpReply
         $this->who = $who;
     }
 
-    /** A line for the log. */
+    /** Lines for the log. */
     public function log(string $line): void
     {
-        foreach (str_split($line, self::LONGEST_LINE) as $piece) {
-            error_log("$this->who: " . addcslashes($piece, "\0..\10\12..\37\177"));
+        foreach (explode("\n", $line) as $one) {
+            foreach (str_split($one, self::LONGEST_LINE) as $piece) {
+                error_log("$this->who: " . addcslashes($piece, "\0..\10\13..\37\177"));
+            }
         }
     }
 

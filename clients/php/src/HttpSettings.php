@@ -63,7 +63,7 @@ final class HttpSettings
         $secret = @file_get_contents($this->secretFile, false, null, 0, self::LONGEST_SECRET + 1);
         [$problem, $remedy] = match (true) {
             $secret === false => ['it cannot be read', 'make it readable for the user that runs PHP'],
-            (fileperms($this->secretFile) & 0007) !== 0 => ['everybody may read it', 'run: chmod o= ' . $this->secretFile],
+            (fileperms($this->secretFile) & 0007) !== 0 => ['everybody may read it', 'run chmod o= for it'],
             trim($secret) === '' => ['it is empty', 'write the secret into it'],
             strlen($secret) > self::LONGEST_SECRET => ['it is too long', 'write the secret alone into it'],
             default => ['', ''],
