@@ -75,17 +75,17 @@ class Served:
 
 def served(stack: ExitStack, server: Any, secret: bool = False, **variables: str) -> Served:
     folder = stack.enter_context(quick_folder())
-    shutil.copy(TASKBUS_PHP, folder)
-    shutil.copytree(REPOSITORY / "tests/support/php", folder / "tasks")
-    (folder / "tasks/Shop/Disk").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "tests/support/php", folder / "www/tasks")
+    shutil.copy(TASKBUS_PHP, folder / "www")
+    (folder / "www/tasks/Shop/Disk").mkdir(parents=True)
     example = documented("php").replace("namespace Disk", r"namespace Shop\Disk")
-    (folder / "tasks/Shop/Disk/GetFreeSpace.php").write_text(example)
+    (folder / "www/tasks/Shop/Disk/GetFreeSpace.php").write_text(example)
     variables = {"TASKBUS_NAMESPACE": "com.example"} | variables
     if secret:
         (folder / "secret").write_text(SECRET + "\n")
         (folder / "secret").chmod(0o600)
         variables["TASKBUS_SECRET_FILE"] = str(folder / "secret")
-    url = stack.enter_context(server(folder, variables, folder))
+    url = stack.enter_context(server(folder, variables, folder / "www"))
     return Served(url, folder, folder / "secret" if secret else None)
 
 
@@ -190,6 +190,11 @@ def test_apache(tmp_path: Path) -> None:
         response, _ = web.ask(Authorization="Bearer nothing")
         assert response.status == 401
         check_progress(web, tmp_path)
+        assert web.secret
+        shutil.copy(web.secret, web.folder / "www/tasks/secret")
+        web.secret.unlink()
+        web.secret.symlink_to(web.folder / "www/tasks/secret")
+        assert "below the document root" in web.failure("give").message
 
 
 def check_progress(either: Served, tmp_path: Path) -> None:
@@ -343,6 +348,6 @@ def test_classes_may_be_in_a_namespace_of_their_own_and_the_secret_in_any_header
         )  # fmt: skip
         call = handler(web.url, auth=("X-Api-Key", "", str(web.secret)))
         assert call(TaskInput("get_free_space")).args[0] > 0
-        (web.folder / "tasks").rename(web.folder / "elsewhere")
+        (web.folder / "www/tasks").rename(web.folder / "elsewhere")
         with pytest.raises(TaskFailure, match="TASKBUS_TASKS: there is no such folder"):
             call(TaskInput("get_free_space"))

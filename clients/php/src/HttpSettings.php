@@ -64,6 +64,7 @@ final class HttpSettings
         [$problem, $remedy] = match (true) {
             $secret === false => ['it cannot be read', 'make it readable for the user that runs PHP'],
             (fileperms($this->secretFile) & 0007) !== 0 => ['everybody may read it', 'run chmod o= for it'],
+            $this->isPublic() => ['it is below the document root, where anybody may fetch it', 'move it elsewhere'],
             trim($secret) === '' => ['it is empty', 'write the secret into it'],
             strlen($secret) > self::LONGEST_SECRET => ['it is too long', 'write the secret alone into it'],
             default => ['', ''],
@@ -72,5 +73,13 @@ final class HttpSettings
             throw HttpRefusal::config('TASKBUS_SECRET_FILE', $this->secretFile, $problem, $remedy);
         }
         return (strcasecmp($this->header, 'Authorization') === 0 ? 'Bearer ' : '') . trim($secret);
+    }
+
+    private function isPublic(): bool
+    {
+        // PHP remembers for a while where a link has led to.
+        clearstatcache(true, $this->secretFile);
+        $root = realpath(($_SERVER['DOCUMENT_ROOT'] ?? '') ?: '/nowhere');
+        return $root !== false && str_starts_with((string) realpath($this->secretFile), "$root/");
     }
 }
