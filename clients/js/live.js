@@ -5,6 +5,7 @@ import {pause} from "./pause.js";
 
 export const ENDS = new Set(["succeeded", "failed", "dead", "cancelled"]);
 const STATES = ["scheduled", "waiting", "queued", "running", "retrying", ...ENDS];
+const ALL = new Set(STATES);
 const READ_SECONDS = 0.5;
 
 /**
@@ -52,6 +53,7 @@ async function hear(list, entries) {
 async function read(list, page) {
   while (true) {
     await list.stale();
+    list.begin();
     const answer = await answered(page);
     list.put(answer.args[0]);
     // However many jobs come meanwhile.
@@ -63,6 +65,9 @@ class List {
   #jobs = new Map();
   #changed = new Flag();
   #stale = new Flag(true);
+  // What was heard of jobs that may be on the next page only: since a page was asked for, and before.
+  #progress = new Map();
+  #progressBefore = new Map();
 
   changed() {
     return this.#changed.raised();
@@ -73,29 +78,39 @@ class List {
     this.#stale.lower();
   }
 
+  begin() {
+    this.#progressBefore = this.#progress;
+    this.#progress = new Map();
+  }
+
   take() {
     this.#changed.lower();
     return [...this.#jobs.values()];
   }
 
   put(page) {
-    const before = this.#jobs;
-    const newer = job => {
-      const known = before.get(job.id);
-      return known?.seq > job.seq ? known : {...job, progress: known?.progress ?? null};
+    const newest = job => {
+      const known = this.#jobs.get(job.id);
+      if (known?.seq > job.seq) return known;
+      const heard = [this.#progress, this.#progressBefore].find(one => one.has(job.id))?.get(job.id);
+      return {...job, progress: heard ?? known?.progress ?? null};
     };
-    this.#jobs = new Map(page.map(job => [job.id, newer(job)]));
+    this.#jobs = new Map(page.map(job => [job.id, newest(job)]));
     this.#changed.raise();
   }
 
   hear({job: id, kind, seq, data}) {
     const job = this.#jobs.get(id);
-    if (kind !== "progress") this.#stale.raise();
-    if (!job) return;
-    const news = kind === "progress" ? {progress: data} : seq > job.seq ? {state: kind, seq} : {};
-    if (kind === "running") news.progress = null;
-    this.#jobs.set(id, {...job, ...news});
-    this.#changed.raise();
+    const news = {};
+    if (kind === "progress") this.#progress.set(id, news.progress = data);
+    else this.#stale.raise();
+    // Another attempt begins anew.
+    if (kind === "running") this.#progress.set(id, news.progress = null);
+    if (ALL.has(kind) && job?.seq < seq) Object.assign(news, {state: kind, seq});
+    if (job) {
+      this.#jobs.set(id, {...job, ...news});
+      this.#changed.raise();
+    }
   }
 }
 
