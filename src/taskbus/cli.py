@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -69,7 +70,8 @@ def _up(settings: Settings, options: argparse.Namespace) -> int:
     if options.json:
         show.as_json({"url": settings.url, "pid": pid})
     else:
-        show.greeting(settings, api, time.monotonic() - began, options.detach)
+        token = launch.page_token(settings) if _is_read_now(sys.stdout.fileno()) else None
+        show.greeting(settings, api, time.monotonic() - began, options.detach, token)
     if options.detach:
         return 0
     try:
@@ -86,6 +88,11 @@ def _up(settings: Settings, options: argparse.Namespace) -> int:
         launch.kill(pid)
         launch.await_end(pid)
     return 0
+
+
+def _is_read_now(fd: int) -> bool:
+    """Whether what is written there goes to a person or a program, and not into a log."""
+    return os.isatty(fd) or stat.S_ISFIFO(os.fstat(fd).st_mode)
 
 
 def _down(settings: Settings, _options: argparse.Namespace) -> int:

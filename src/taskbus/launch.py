@@ -148,6 +148,11 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
+def page_token(settings: Settings) -> str:
+    """What logs in at the page, as the principal ``browser``."""
+    return (settings.secrets / "browser").read_text(encoding="utf-8").strip()
+
+
 def parts(settings: Settings, api: ApiMap) -> list[str]:
     """The names of all processes that make up the bus."""
     workers = [

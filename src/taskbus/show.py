@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import TaskbusError
@@ -82,20 +83,28 @@ def lines(texts: Sequence[str]) -> None:
         print(text)
 
 
-def greeting(settings: Settings, api: ApiMap, seconds: float, detached: bool) -> None:
-    """What a newcomer does next: lines for the shell, to be run as they are."""
+def greeting(
+    settings: Settings, api: ApiMap, seconds: float, detached: bool, token: str | None
+) -> None:
+    """What a newcomer does next: lines for the shell, to be run as they are.
+
+    ``token`` logs in at the page; None where what is printed here is kept.
+    """
     uri = next((uri for uri in api.entries if not is_pattern(uri)), "URI")
     command = [os.path.relpath(os.path.join(os.path.dirname(sys.executable), "taskbus"))]
     if settings.file != Path("taskbus.toml").resolve():
         command += ["--settings", os.path.relpath(settings.file)]
     rows = {
-        "page": settings.url,
+        "page": settings.url if token is None else f"{settings.url}#token={quote(token)}",
+        "token": shlex.join(["cat", os.path.relpath(settings.secrets / "browser")]),
         "call": shlex.join([*command, "call", uri]),
         "curl": shlex.join([*_bridge_script(settings), uri]),
         "queue": shlex.join([*command, "submit", uri]),
         "watch": shlex.join([*command, "jobs"]),
         "stop": shlex.join([*command, "down"]) if detached else "Ctrl-C",
     }
+    if token is not None:
+        del rows["token"]
     if not (settings.site / _SCRIPT).exists():
         del rows["curl"]
     print("\n" + _paint(f"The bus is up ({seconds:.1f} s).", "green") + "\n")

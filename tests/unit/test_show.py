@@ -18,9 +18,11 @@ python = "tasks.examples:add"
 """
 
 
-def greeted(folder: Path, capsys: pytest.CaptureFixture[str], detached: bool) -> dict[str, str]:
+def greeted(
+    folder: Path, capsys: pytest.CaptureFixture[str], detached: bool, token: str | None = None
+) -> dict[str, str]:
     settings = parse_settings('[site]\nvar = "state"\n', folder / "taskbus.toml")
-    show.greeting(settings, parse_api_map(MAP, "api.toml"), 1.0, detached)
+    show.greeting(settings, parse_api_map(MAP, "api.toml"), 1.0, detached, token)
     return dict(re.findall(r"^  (\w+) +(.+)$", capsys.readouterr().out, re.MULTILINE))
 
 
@@ -50,6 +52,20 @@ def test_the_lines_are_the_shells_whatever_the_site(
 def test_what_is_not_there_is_not_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "cron/call.sh").unlink()
     assert "curl" not in greeted(folder, capsys, detached=False)
+
+
+def test_who_may_see_the_token_gets_the_address_that_logs_in(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = greeted(folder, capsys, detached=False, token="a-b_c&d")
+    assert told["page"] == "http://127.0.0.1:9080/#token=a-b_c%26d"
+    assert "token" not in told
+
+
+def test_who_may_not_learns_where_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = greeted(folder, capsys, detached=False)
+    assert told["page"] == "http://127.0.0.1:9080/"
+    assert shlex.split(told["token"]) == ["cat", "my site/state/secrets/browser"]
 
 
 def test_a_list_says_what_a_job_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
