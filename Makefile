@@ -2,7 +2,7 @@
 # machine needs one command. ARGS is passed on: make test ARGS="-k lease"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check page format bench lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ check:  ## run every check: format, lint, types, layers, tests
 	.venv/bin/mypy $(wildcard src workers tests bench)
 	.venv/bin/lint-imports
 	$(PYTEST)
+
+page:  ## build the page that the router serves, from page/ into crossbar/web
+	@./setup.sh test
+	PATH=$$PWD/.venv/bin:$$PATH npm run build -w page
 
 format:  ## format the code, and repair what the linter can
 	@./setup.sh test

@@ -1,4 +1,7 @@
-"""A browser logs in and watches a job, with nothing of ours but the bus at the other end."""
+"""A browser logs in and watches a job, with nothing of ours but the bus at the other end.
+
+The page that a browser gets from the bus is tested in ``test_page``.
+"""
 
 import json
 import os
@@ -57,7 +60,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Application:
-    """A page with a WAMP client in it, and what the start page told of how to log in."""
+    """A page with a WAMP client in it, and what our page told of how to log in by hand."""
 
     page: Page
     url: str
@@ -72,15 +75,15 @@ class Application:
         return word
 
     def log_in(self) -> list[Any]:
-        """As the start page says."""
+        """As our page says."""
         return self.join(json.loads(self.messages[0]), self.ticket)
 
 
 @pytest.fixture
 def application(site: Site, browser: Browser) -> Iterator[Application]:
-    """In place of an application's own page: the start page's policy lets it connect to nothing."""
+    """In place of an application's own page: ours lets no script of others into it."""
     script = REPOSITORY / "tests/support/wamp.js"
-    with visit(browser, f"http://127.0.0.1:{site.port}/", bypass_csp=True) as seen:
+    with visit(browser, f"http://127.0.0.1:{site.port}/#/connect", bypass_csp=True) as seen:
         seen.page.add_script_tag(path=script)
         yield Application(
             seen.page,

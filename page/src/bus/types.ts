@@ -1,0 +1,41 @@
+// What the bus tells: the client's types, and what a page needs to know about them.
+
+import type { Job, JobState, Json, Progress } from "taskbus";
+
+export type { ApiEntry, Job, JobSummary, Json, LiveJob, Progress } from "taskbus";
+export type State = JobState;
+export type Payload = Pick<Job, "args" | "kwargs">;
+
+const STATES: ReadonlySet<string> = new Set<State>([
+  "scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "dead", "cancelled",
+]);
+const FINAL: ReadonlySet<string> = new Set<State>(["succeeded", "failed", "dead", "cancelled"]);
+
+export const isState = (kind: string): kind is State => STATES.has(kind);
+export const isFinal = (state: string): boolean => FINAL.has(state);
+
+/** An error as a job keeps it. */
+export interface JobError {
+  error: string;
+  message: string;
+  about?: Record<string, Json>;
+  traceback?: string;
+}
+
+/** A line of a job's journal; `kind` is a State, or progress, output, warning, cancelling. */
+export interface JobEvent {
+  job: string;
+  seq: number;
+  at: number;
+  kind: string;
+  data: Record<string, unknown>;
+}
+
+/** What a progress event says, whatever a task has put into it. */
+export function progressOf(data: Record<string, unknown>): Progress {
+  const { fraction, message } = data;
+  return {
+    fraction: typeof fraction === "number" ? Math.min(1, Math.max(0, fraction)) : 0,
+    message: typeof message === "string" ? message : "",
+  };
+}
