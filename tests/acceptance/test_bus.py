@@ -54,7 +54,8 @@ def test_status_tells_that_every_part_is_ready(site: Site) -> None:
     assert told["ready"]
     names = {one["name"] for one in told["programs"]}
     assert names == {
-        "beanstalkd", "router", "control", f"backend-{DANTE}", "gateway", "worker-00", "worker-01"
+        "beanstalkd", "router", "control", f"backend-{DANTE}", "gateway", "worker-00", "worker-01",
+        "php-com.example.widget-00", "php-com.example.widget-01",
     }  # fmt: skip
     assert "succeeded" in told["bus"]["jobs"]
 
@@ -189,9 +190,13 @@ def one_of(name: str) -> Callable[[Site], list[int]]:
 
 
 def task_children(site: Site) -> list[int]:
-    """All that one worker's forker has forked, whether it runs a task now or is about to."""
-    [forker] = children(site.pid("worker-00"))
-    return eventually(lambda: children(forker))
+    """All that one worker's forkers have forked, whether it runs a task now or is about to."""
+
+    def of_each() -> list[list[int]]:
+        found = [children(forker) for forker in children(site.pid("worker-00"))]
+        return found if all(found) else []
+
+    return [pid for pids in eventually(of_each) for pid in pids]
 
 
 VICTIMS: dict[str, Callable[[Site], list[int]]] = {
