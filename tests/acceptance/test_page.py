@@ -1,126 +1,26 @@
 """The page, as a person uses it: in a real browser, on a bus that is up."""
 
-import json
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.support.access_keys import new_key
 from tests.support.browser import running_browser, visit
+from tests.support.page_bus import EVIL, MARKUP, TALK, TELL, Bus, running_bus
+from tests.support.page_view import go, job_page, log_lines, opened, press_until, row, total
 from tests.support.processes import PATIENCE, REPOSITORY
-from tests.support.site import Site, eventually, make_site
+from tests.support.site import eventually
 
 pytestmark = pytest.mark.acceptance
-
-EVIL = "com.example.evil.thing"
-MARKUP = "<b class=evil>bold</b><img src=x onerror=\"document.title='theirs'\">"
-# Says what it is told, a line each time: "40 some words" is its progress, "end" its end.
-TELLER = """\
-import json, os, sys
-pipe = open(sys.argv[1])
-for line in iter(pipe.readline, ""):
-    word, _, rest = line.strip().partition(" ")
-    if word == "end":
-        break
-    if word.isdigit():
-        os.write(3, json.dumps({"progress": int(word) / 100, "message": rest}).encode() + b"\\n")
-    else:
-        print(line, end="", file=sys.stderr, flush=True)
-print(json.dumps({"args": [rest or "the end"]}))
-"""
-# A thousand lines a second until it is stopped; its result is how many they were.
-TALKER = """\
-import json, os, sys, time
-count = 0
-while not os.path.exists(sys.argv[1]):
-    print("\\n".join(f"line {n}" for n in range(count, count + 100)), file=sys.stderr, flush=True)
-    count += 100
-    time.sleep(0.1)
-print(json.dumps({"args": [count]}))
-"""
-HOSTILE = f"""\
-import json, os, sys
-text = {MARKUP!r}
-os.write(3, json.dumps({{"progress": 0.5, "message": text}}).encode() + b"\\n")
-print(text, file=sys.stderr)
-print("\\x1b[31mred\\x1b[0m \\x1b]0;title\\x07 \\x00\\x07 \\u202egnp.exe", file=sys.stderr)
-print("10 %\\r50 %\\r100 %", file=sys.stderr)
-about = {{"remedy": text}}
-print(json.dumps({{"error": "com.example.evil.error", "args": [text], "kwargs": about}}))
-"""
-TELL, TALK = "com.example.page.tell", "com.example.page.talk"
-
-
-class Bus:
-    """A site with tasks that do what the test says."""
-
-    def __init__(self, site: Site, printed: str) -> None:
-        self.site = site
-        self.url = f"http://127.0.0.1:{site.port}/"
-        self.printed = printed
-        self.token = site.ticket("browser")
-        self._pipe = os.open(site.folder / "pipe", os.O_RDWR)
-
-    def tell(self, line: str) -> None:
-        os.write(self._pipe, line.encode() + b"\n")
-
-    def stop_talking(self) -> None:
-        (self.site.folder / "stop").touch()
-
-    def submit(self, uri: str, *args: Any, **options: Any) -> str:
-        with self.site.joined() as operator:
-            job = operator.call("taskbus.job.submit", uri, list(args), **options)
-        return str(job)
-
-    def cancel_all(self) -> None:
-        """So that nothing keeps the site from going down."""
-        with self.site.joined() as operator:
-            for job in operator.call("taskbus.job.list", state=["queued", "running"]):
-                operator.call("taskbus.job.cancel", job["id"])
-
-    def close(self) -> None:
-        os.close(self._pipe)
 
 
 @pytest.fixture(scope="module")
 def bus() -> Iterator[Bus]:
-    with tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as name:
-        folder = Path(name)
-        os.mkfifo(folder / "pipe")
-        site = make_site(folder, entries=entries(folder))
-        try:
-            up = site.taskbus("up", "--detach")
-            assert up.returncode == 0, up.stderr
-            bus = Bus(site, up.stdout)
-            yield bus
-            bus.cancel_all()
-            bus.close()
-        finally:
-            if site.taskbus("down").returncode != 0:
-                site.kill()
-
-
-def entries(folder: Path) -> str:
-    programs = {
-        TELL: ("teller", TELLER, folder / "pipe"),
-        TALK: ("talker", TALKER, folder / "stop"),
-        "com.example.evil.*": ("hostile", HOSTILE, ""),
-    }
-    text = ""
-    for uri, (name, code, argument) in programs.items():
-        script = folder / f"{name}.py"
-        script.write_text(code)
-        command = json.dumps([sys.executable, str(script), str(argument)])
-        text += f'[api."{uri}"]\nexec = {command}\nmode = "background"\n'
-    return text
+    with running_bus() as bus:
+        yield bus
 
 
 @pytest.fixture(scope="module")
@@ -128,57 +28,6 @@ def browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE * 1000)
     with running_browser() as chromium:
         yield chromium
-
-
-@contextmanager
-def opened(bus: Bus, browser: Browser, place: str = "#/jobs", **context: Any) -> Iterator[Page]:
-    """The page with somebody logged in; nothing may go wrong in it until it is closed."""
-    token = context.pop("token", bus.token)
-    context.setdefault("viewport", {"width": 1280, "height": 800})
-    with visit(browser, f"{bus.url}#token={token}", **context) as seen:
-        expect(seen.page.get_by_role("status").filter(has_text="live")).to_be_visible()
-        go(seen.page, place)
-        yield seen.page
-        assert seen.complaints == []
-
-
-def go(page: Page, place: str) -> None:
-    page.evaluate("place => { location.hash = place }", place)
-
-
-def job_page(page: Page, state: str) -> Locator:
-    """The article about a job, once it is in this state."""
-    article = page.locator(f"article.job[data-state={state}]")
-    expect(article).to_be_visible()
-    return article
-
-
-def row(page: Page, job: str) -> Locator:
-    return page.locator(f"tr[data-job='{job}']")
-
-
-def total(page: Page) -> int:
-    """How many lines the log has."""
-    told = page.evaluate("document.querySelector('[data-total]')?.dataset.total")
-    return int(told or 0)
-
-
-def log_lines(page: Page) -> list[str]:
-    """All lines of the log, as they come to see who scrolls through it."""
-    lines: dict[str, str] = page.evaluate(
-        """async () => {
-            const log = document.querySelector(".log"), found = {};
-            log.style.height = "20000px"; // a tall screen: there are fewer steps then
-            for (let top = 0; top <= log.scrollHeight; top += log.clientHeight) {
-                log.scrollTop = top;
-                for (const _ of [1, 2, 3]) await new Promise(drawn => requestAnimationFrame(drawn));
-                for (const line of log.querySelectorAll(".line"))
-                    found[line.dataset.line] = line.querySelector(".line-text").textContent;
-            }
-            return found;
-        }"""
-    )
-    return [lines[number] for number in sorted(lines, key=int)]
 
 
 # --- log in -------------------------------------------------------------------------------------
@@ -546,23 +395,6 @@ def test_the_keyboard_is_enough(bus: Bus, browser: Browser) -> None:
         page.go_back()
         expect(row(page, job)).to_be_visible()
     bus.tell("end")
-
-
-OUTLINE = (
-    """one => [null, "::after"].map(part => getComputedStyle(one, part).outlineStyle).join()"""
-)
-
-
-def press_until(page: Page, key: str, name: str) -> None:
-    """Go on to what has this name; it shows that it has the focus."""
-    for _ in range(30):
-        page.keyboard.press(key)
-        focused = page.locator(":focus")
-        if focused.count() and name in focused.inner_text():
-            style = focused.evaluate(OUTLINE)
-            assert "solid" in style
-            return
-    pytest.fail(f"{key} does not lead to {name!r}")
 
 
 def test_scripts_of_others_do_not_run_in_it(bus: Bus, browser: Browser) -> None:

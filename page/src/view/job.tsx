@@ -115,6 +115,8 @@ function Arguments({ job: { args, kwargs } }: { job: Job }) {
 
 function Facts({ job }: { job: Job }) {
   const { attempt, retries, priority, timeout, queue, worker, lane, tags, details, followed_by, expires } = job;
+  const { after, caller_authid: caller } = details;
+  const before = Array.isArray(after) ? after.filter((id) => typeof id === "string") : [];
   const rows: [string, ComponentChildren][] = [
     ["Attempts", `${attempt} of ${retries + 1}`],
     ["Timeout", `${timeout} s`],
@@ -123,22 +125,30 @@ function Facts({ job }: { job: Job }) {
     ["Limit", lane && <code>{visible(lane)}</code>],
     ["Worker", worker && <code>{visible(worker)}</code>],
     ["Tags", tags.length > 0 && tags.map((tag) => <a key={tag} class="tag" href={to(["jobs"], { tag })}>{visible(tag)}</a>)],
-    ["Followed by", followed_by.length > 0 && (
-      <ul class="plain">
-        {followed_by.map(({ job: id, on }) => (
-          <li key={id}>on {on} <a href={to(["jobs", id])}><code>{id}</code></a></li>
-        ))}
-      </ul>
-    )],
+    ["Follows", before.length > 0 && <Jobs jobs={before.map((id) => ({ job: id }))} />],
+    ["Followed by", followed_by.length > 0 && <Jobs jobs={followed_by} />],
+    ["Asked by", typeof caller === "string" && <code>{visible(caller)}</code>],
     ["Same URI", <a href={to(["jobs"], { uri: job.uri })}>all its jobs</a>],
     ["Kept until", expires !== null && <When at={expires} />],
-    ["Details", Object.keys(details).length > 0 && <Data value={details} />],
   ];
   return (
-    <dl class="facts">
-      {rows.filter(([, value]) => value || value === 0).map(([name, value]) => (
-        <div key={name}><dt>{name}</dt><dd>{value}</dd></div>
+    <>
+      <dl class="facts">
+        {rows.filter(([, value]) => value || value === 0).map(([name, value]) => (
+          <div key={name}><dt>{name}</dt><dd>{value}</dd></div>
+        ))}
+      </dl>
+      <details><summary>All details of the call</summary><Data value={details} /></details>
+    </>
+  );
+}
+
+function Jobs({ jobs }: { jobs: readonly { job: string; on?: string }[] }) {
+  return (
+    <ul class="plain">
+      {jobs.map(({ job, on }) => (
+        <li key={job}>{on && `on ${on} `}<a href={to(["jobs", job])}><code>{visible(job)}</code></a></li>
       ))}
-    </dl>
+    </ul>
   );
 }
