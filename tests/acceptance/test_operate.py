@@ -213,6 +213,7 @@ def test_programs_run_as_the_user_they_were_given() -> None:
         with running_site(folder, settings, entry, within) as site:
             job = submit(site, uri)
             assert site.taskbus("job", "--wait", job).stdout.strip() == f"{name} {home}"
+            assert site.taskbus("call", "com.example.widget.free_space").returncode == 0
             assert Client(site)("GET", "/v1/openapi.json").status == 200
             runner = (site.var / "router").stat().st_uid
             assert runner != os.geteuid()

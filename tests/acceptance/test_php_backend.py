@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import tempfile
@@ -28,9 +29,10 @@ CALLED, BRIEF, LATER, UNIQUE, PYTHON = (
 )
 PROGRAM = f"php-{NAMESPACE}"
 PROCESSES = [f"{PROGRAM}-00", f"{PROGRAM}-01"]
+DOC = (REPOSITORY / "docs/php.md").read_text()
 SETTINGS = f"""
 [php]
-tasks = "{REPOSITORY}/tests/support/php"
+tasks = "tasks"
 client = "{REPOSITORY}/clients/php"
 processes = 2
 """
@@ -57,13 +59,26 @@ mode = "background"
 """
 
 
+def of_doc(language: str, number: int) -> str:
+    """One of the documentation's pieces in this language."""
+    found: str = re.findall(rf"^```{language}\n(.*?)^```$", DOC, re.DOTALL | re.MULTILINE)[number]
+    return found
+
+
+def make_tasks(folder: Path) -> None:
+    """The classes of the site: a test's, the examples', and the documentation's."""
+    (folder / "Shop").mkdir(parents=True)
+    (folder / "Shop/CountStock.php").write_text(of_doc("php", 0))
+    (folder / "Example").symlink_to(REPOSITORY / "workers/php/Example")
+    (folder / "Called.php").symlink_to(REPOSITORY / "tests/support/php/Called.php")
+
+
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with (
-        tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as folder,
-        running_site(Path(folder), SETTINGS, ENTRIES) as up,
-    ):
-        yield up
+    with tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as folder:
+        make_tasks(Path(folder) / "tasks")
+        with running_site(Path(folder), SETTINGS, ENTRIES + of_doc("toml", 0)) as up:
+            yield up
 
 
 @pytest.fixture
@@ -192,7 +207,7 @@ def test_a_class_that_cannot_be_loaded_is_an_answer_and_stops_nobody(
     site: Site, caller: Session
 ) -> None:
     error, message, about = refused(caller.call, f"{NAMESPACE}.missing")
-    file = f"{REPOSITORY}/tests/support/php/No/Such.php"
+    file = site.folder / "tasks/No/Such.php"
     assert error == "taskbus.error.task_failed"
     assert message == f"cannot load the class No\\Such: there is no file {file}"
     assert about["remedy"] == "write it, or correct the name in the API map"
@@ -395,12 +410,57 @@ def test_a_backend_may_do_nothing_else(site: Site, caller: Session) -> None:
     assert "class" not in caller.call("taskbus.api.list")[0]
 
 
-def run(site: Site, namespace: str, secret: Path) -> "subprocess.CompletedProcess[str]":
+def test_the_class_in_the_documentation_works(caller: Session) -> None:
+    result = caller.call("com.example.stock.count", "north")
+    assert (result.results, result.kwresults) == ((42,), {"shop": "north"})
+    error = refused(caller.call, "com.example.stock.count", 1)
+    assert error == ("com.example.error.no_shop", "no such shop", {"shop": 1})
+
+
+def test_the_caller_in_the_documentation_works(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "clients").symlink_to(REPOSITORY / "clients")
+    (tmp_path / "var").symlink_to(site.var)
+    (tmp_path / "caller.php").write_text(of_doc("php", 1))
+    done = php("caller.php", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *steps, last = done.stdout.splitlines()
+    assert re.fullmatch(r"\d+ of \d+ bytes are free", first)
+    assert steps == [f"{25 * n}% step {n} of 4" for n in (1, 2, 3, 4)]
+    assert last == (
+        "com.example.widget.error.no_folder: there is no such folder; send the path of a folder"
+    )
+
+
+PUBLISHER = r"""
+[, $client, $socket, $secret, $topic] = $argv;
+require "$client/autoload.php";
+$bus = Taskbus\Wamp\Session::open(
+    new Taskbus\Wamp\Loop(), "unix:$socket", "realm1", "control", trim(file_get_contents($secret)));
+$bus->publish($topic, [1.0, new stdClass()], ["a" => []]);
+$bus->leave();
+"""
+
+
+def test_it_publishes(site: Site) -> None:
+    topic, client = f"{NAMESPACE}.topic", str(REPOSITORY / "clients/php")
+    with site.joined("control") as session:
+        events = session.subscribe(topic)
+        secret = str(site.var / "secrets/control")
+        done = php("-r", PUBLISHER, client, str(site.socket), secret, topic)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert events.get(timeout=PATIENCE) == ((1.0, {}), {"a": []})
+
+
+def php(*words: str, cwd: Path = REPOSITORY) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["php", REPOSITORY / "clients/php/wamp.php", namespace,
-         "--router", f"unix:{site.socket}", "--secret-file", secret],
-        capture_output=True, text=True, check=False, timeout=PATIENCE,
+        ["php", *words],
+        capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=cwd,
     )  # fmt: skip
+
+
+def run(site: Site, namespace: str, secret: Path) -> "subprocess.CompletedProcess[str]":
+    program, router = REPOSITORY / "clients/php/wamp.php", f"unix:{site.socket}"
+    return php(str(program), namespace, "--router", router, "--secret-file", str(secret))
 
 
 def test_it_says_why_it_cannot_serve(site: Site, tmp_path: Path) -> None:
