@@ -159,7 +159,8 @@ export interface ApiEntry {
   uri: string;
   kind: string;
   mode: "foreground" | "background";
-  timeout: number;
+  /** Seconds; null where a component of its own runs the calls. */
+  timeout: number | null;
   queue: string;
   may: ("call" | "submit")[];
 }

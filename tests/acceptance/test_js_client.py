@@ -1,17 +1,21 @@
 """The JavaScript client on a running bus, in Node and in Chromium."""
 
 import base64
+import json
 import os
 import random
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from autobahn.wamp.exception import ApplicationError
 from playwright.sync_api import Browser
 
 from taskbus.worker.output import STREAMS, Output
@@ -26,6 +30,7 @@ from tests.support.javascript import (
     node,
     page,
 )
+from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.quick import quick_folder
 from tests.support.site import Site, alive, eventually, running_site
 
@@ -44,6 +49,11 @@ mode = "background"
 [api."{NAP}"]
 exec = ["sh", "-c", "echo $$ >>$0; exec sleep 1000", "FOLDER/napping"]
 """
+DOCS = REPOSITORY / "docs/javascript.md"
+# What the page on JavaScript shows, in its order.
+BLOCK = re.compile(r"^```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
+[USE, MAP, _, BACKEND, OTHER] = BLOCK.findall(DOCS.read_text())
+ADD = "() => bus.call('com.example.node.add', [1, 1]).catch(() => 0)"
 COUNTED = "() => lines.length"
 LISTEN = """(job, nap) => {
     globalThis.lines = [];
@@ -60,7 +70,7 @@ LISTEN = """(job, nap) => {
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     with quick_folder() as folder:
-        entries = ENTRIES.replace("FOLDER", str(folder))
+        entries = ENTRIES.replace("FOLDER", str(folder)) + MAP
         with running_site(folder, entries=entries) as running:
             yield running
 
@@ -335,7 +345,7 @@ def test_the_journal_of_chosen_jobs(js: JavaScript) -> None:
 
 
 def test_no_line_is_lost_or_doubled_whatever_is_started_anew(
-    site: Site, hosts: dict[str, JavaScript]
+    site: Site, hosts: dict[str, JavaScript], node_backend: "subprocess.Popen[str]"
 ) -> None:
     enough, napping = site.folder / "enough", site.folder / "napping"
     job = hosts["node"].run("(uri, file) => bus.submit(uri, [file])", STEADY, str(enough))
@@ -365,6 +375,8 @@ def test_no_line_is_lost_or_doubled_whatever_is_started_anew(
         count, lines, states = one.run("async () => [await listening, lines, states]")
         assert lines == [f"line {number} \N{SNOWMAN}" for number in range(count)]
         assert states.count("open") == 2
+    # The backend in Node has come back, too.
+    assert eventually(partial(hosts["node"].run, ADD)) == 2
 
 
 def await_news(hosts: dict[str, JavaScript]) -> None:
@@ -552,3 +564,156 @@ def test_the_types_are_those_of_the_client(hosts: dict[str, JavaScript]) -> None
     assert set(re.findall(r"^export (?:class|function) (\w+)", types, re.MULTILINE)) == set(
         exported
     )
+
+
+# --- clients and backends of others ---------------------------------------------------------------
+
+
+@contextmanager
+def program(site: Site, source: str) -> Iterator["subprocess.Popen[str]"]:
+    """What a page shows, in Node, for this site."""
+    with tempfile.TemporaryDirectory(dir=site.folder) as folder:
+        file = Path(folder) / "program.mjs"
+        (file.parent / "node_modules").symlink_to(MODULES)
+        file.write_text(source.replace(":9080/", f":{site.port}/"))
+        command: list[str | Path] = [NODE, "--no-warnings", file]
+        with subprocess.Popen(command, cwd=site.folder, stdout=subprocess.PIPE, text=True) as one:
+            try:
+                yield one
+            finally:
+                one.kill()
+
+
+def logged_in(site: Site) -> str:
+    """What the page leaves out."""
+    return (
+        f"const ticket = {json.dumps(site.ticket('browser'))}, {{signal}} = new AbortController();"
+    )
+
+
+def test_the_page_shows_how_to_use_it(site: Site) -> None:
+    imports, _, rest = USE.partition("\n\n")
+    with program(site, f"{imports}\n{logged_in(site)}\n{rest}") as used:
+        told, _ = used.communicate(timeout=PATIENCE)
+    assert used.returncode == 0
+    assert "1 0 to go\n10\n" in told
+    assert "{ fraction: 1, message: 'step 3' }" in told
+    assert "\ntaskbus.error.task_failed " in told
+
+
+def test_a_client_of_others_calls_and_subscribes(site: Site) -> None:
+    with program(site, f"{logged_in(site)}\n{OTHER}\nconsole.log(id);") as client:
+        assert client.stdout is not None
+        lines = iter(client.stdout)
+        # An event may come before the answer, or after it.
+        told = [next(lines).strip(), next(lines).strip()]
+    [job] = [one for one in told if one.isalnum()]
+    [event] = [one for one in told if one != job]
+    assert "type: 'add'" in event
+    assert f"job: '{job}'" in event
+
+
+@pytest.fixture(scope="module")
+def node_backend(site: Site) -> Iterator["subprocess.Popen[str]"]:
+    key = new_key(site, "register:com.example.node.*")
+    file = site.folder / "node.key"
+    file.touch(0o600)
+    file.write_text(f"{key.token}\n")
+    with program(site, BACKEND) as backend:
+        assert backend.stdout is not None
+        assert backend.stdout.readline() == "serving\n"
+        yield backend
+
+
+def test_a_backend_in_node_is_called_like_any_other(
+    site: Site, js: JavaScript, node_backend: "subprocess.Popen[str]"
+) -> None:
+    told = js.run(
+        """async () => {
+            const add = "com.example.node.add", greet = "com.example.node.greet", heard = [];
+            const onProgress = one => heard.push(one);
+            const greeted = await bus.call(greet, ["you"], {greeting: "Hi"}, {onProgress});
+            const parts = ({uri, field, message}) => ({uri, field, message});
+            const why = promise => promise.catch(parts);
+            return {
+                heard, greeted, sum: await bus.call(add, [2, 3]),
+                nobody: await why(bus.call(greet)),
+                queued: await why(bus.submit(add, [2, 3])),
+                api: await bus.api("com.example.node"),
+            };
+        }"""
+    )
+    assert told["heard"] == [{"fraction": 0.5, "message": "looking up"}]
+    assert told["greeted"] == {"args": ["Hi, you"], "kwargs": {"asked_by": "browser"}}
+    assert told["sum"] == 5
+    assert told["nobody"] == {
+        "uri": "com.example.error.nobody", "field": "name", "message": "nobody to greet",
+    }  # fmt: skip
+    assert told["queued"]["uri"] == "taskbus.error.invalid_argument"
+    assert told["queued"]["field"] == "uri"
+    assert "no worker can" in told["queued"]["message"]
+    [entry] = told["api"]
+    assert (entry["uri"], entry["kind"], entry["timeout"], entry["may"]) == (
+        "com.example.node.*", "wamp", None, ["call"],
+    )  # fmt: skip
+    called = site.taskbus("call", "com.example.node.add", "20", "22")
+    assert called.stdout == "42\n"
+    assert "wamp" in site.taskbus("check").stdout
+
+
+def test_another_process_takes_over(
+    site: Site, hosts: dict[str, JavaScript], node_backend: "subprocess.Popen[str]"
+) -> None:
+    add = partial(hosts["node"].run, ADD)
+    with program(site, BACKEND) as second:
+        assert second.stdout is not None
+        assert second.stdout.readline() == "serving\n"
+        assert add() == 2
+    assert eventually(add) == 2
+
+
+@pytest.mark.parametrize(
+    ("uri", "match", "force", "error"),
+    [
+        # Of what is there the router says so, before it asks who may.
+        (NOW, "exact", None, "procedure_already_exists"),
+        (NOW, "exact", True, "not_authorized"),
+        ("com.example.test.absent", "exact", None, "not_authorized"),
+        ("com.example.test.", "prefix", None, "not_authorized"),
+        ("com.example.", "prefix", None, "not_authorized"),
+        ("com.example..x", "wildcard", None, "not_authorized"),
+        ("com.example.node.add", "exact", True, "not_authorized"),
+        ("com.example.node.", "prefix", True, "not_authorized"),
+        (
+            "com.example.node.add",
+            "exact",
+            None,
+            "procedure_exists_with_different_invocation_policy",
+        ),
+        ("taskbus.job.submit", "exact", True, "not_authorized"),
+        ("taskbus.job.x", "exact", None, "not_authorized"),
+        ("wamp.x", "exact", None, "invalid_uri"),
+        ("com.example.node.other", "exact", None, None),
+        ("com.example.node.below.", "prefix", None, None),
+    ],
+)
+def test_a_key_serves_only_what_is_left_to_components(
+    site: Site,
+    node_backend: "subprocess.Popen[str]",
+    uri: str, match: str, force: bool | None, error: str | None,
+) -> None:  # fmt: skip
+    with new_key(site, "*").joined("websocket") as session:
+        if error is None:
+            session.register(print, uri, match, force)
+            return
+        with pytest.raises(ApplicationError) as refused:
+            session.register(print, uri, match, force)
+        assert refused.value.error == f"wamp.error.{error}"
+
+
+def test_who_has_no_scope_for_it_serves_nothing(site: Site) -> None:
+    with new_key(site, "call:*", "register:com.example.node.x").joined("websocket") as session:
+        with pytest.raises(ApplicationError) as refused:
+            session.register(print, "com.example.node.other")
+        assert refused.value.error == "wamp.error.not_authorized"
+        session.register(print, "com.example.node.x")

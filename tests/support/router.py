@@ -187,9 +187,17 @@ class Session:
         options = CallOptions(on_progress=on_progress)
         return _begin(self._inner.call, uri, *args, options=options, **kwargs)
 
-    def register(self, procedure: Callable[..., Any], uri: str, match: str = "exact") -> None:
+    def register(
+        self,
+        procedure: Callable[..., Any],
+        uri: str,
+        match: str = "exact",
+        force_reregister: bool | None = None,
+    ) -> None:
         """Serve ``uri``; the procedure runs in the reactor and gets a keyword ``details``."""
-        options = RegisterOptions(match=match, details_arg="details")
+        options = RegisterOptions(
+            match=match, details_arg="details", force_reregister=force_reregister
+        )
         _in_reactor(self._inner.register, procedure, uri, options=options)
 
     def subscribe(

@@ -270,6 +270,28 @@ def test_odd_uris_are_nobodys(uri: str) -> None:
     assert not everything.may_call(uri, None)
     assert not everything.may_publish(uri)
     assert not everything.may_subscribe(uri, "exact")
+    assert not everything.may_register(uri)
+
+
+@pytest.mark.parametrize(
+    ("scope", "pattern", "may"),
+    [
+        ("register:com.a.*", "com.a.x", True),
+        ("register:com.a.*", "com.a.x.*", True),
+        ("register:com.a.*", "com.a.*", True),
+        ("register:com.a.*", "com.a", False),
+        ("register:com.a.x", "com.a.x", True),
+        ("register:com.a.x", "com.a.x.*", False),
+        ("register:com.a.x.*", "com.a.*", False),
+        ("register:*", "com.b.x", True),
+        ("register:*", "taskbus.x", False),
+        ("register:*", "wamp.x.*", False),
+        ("*", "com.a.x", True),
+        ("call:com.a.*", "com.a.x", False),
+    ],
+)
+def test_who_may_serve_what(scope: str, pattern: str, may: bool) -> None:
+    assert permit(scope).may_register(pattern) is may
 
 
 # --- the keyring ---------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from taskbus.model.apimap import SERVED, ApiMap, Entry, parse_api_map
-from taskbus.model.errors import ConfigError, UnknownUri
+from taskbus.model.errors import ConfigError, InvalidArgument, UnknownUri
 from taskbus.model.options import Backoff, Rate
 from taskbus.model.php import PhpSite
 from taskbus.model.policy import Policy
@@ -190,6 +190,8 @@ def test_bad_values_are_named_with_their_line(line: str) -> None:
         'php = "Example\\\\"',
         'php = "1st"',
         "php = true",
+        "wamp = false",
+        'wamp = "com.x.y"',
         "python = 1",
         'http = "ftp://example.com/"',
         'http = "example.com/rpc"',
@@ -222,6 +224,7 @@ def test_bad_targets(line: str) -> None:
         'http = "https://example.com"',
         'http = "http://[::1]:80/a?b=c"',
         'exec = ["true"]',
+        "wamp = true",
     ],
 )
 def test_good_targets(line: str) -> None:
@@ -243,12 +246,70 @@ def test_only_what_runs_in_the_foreground_is_promoted_and_before_its_timeout() -
     assert one('python = "a:b"', "timeout = 10", "promote_after = 9.5").promote_after == 9.5
 
 
+@pytest.mark.parametrize(
+    "line", ['mode = "background"', "retries = 1", "timeout = 5", "concurrency = 1"]
+)
+def test_a_component_of_its_own_takes_no_options(line: str) -> None:
+    error = refused(f'[api."com.x.y"]\nwamp = true\n{line}')
+    name = line.split()[0]
+    assert error.message.startswith(f"api.toml:3: com.x.y: {name} is not for wamp")
+    assert error.about["remedy"]
+    assert one("wamp = true", 'mode = "foreground"').mode == "foreground"
+
+
+def test_what_a_component_of_its_own_runs_is_no_job() -> None:
+    api = parse_api_map(
+        '[api."com.x.*"]\nwamp = true\n[api."com.x.jobs.*"]\nexec = ["true"]', "api.toml"
+    )
+    with pytest.raises(InvalidArgument) as refused:
+        api.to_queue("com.x.y")
+    assert refused.value.about["field"] == "uri"
+    assert refused.value.about["value"] == "com.x.y"
+    assert "call it" in refused.value.about["remedy"]
+    assert api.to_queue("com.x.jobs.y").kind == "exec"
+    assert [entry.kind for entry in api.for_workers()] == ["exec"]
+    assert api.namespaces() == ["com.x"]
+    assert api.namespaces(SERVED) == ["com.x.jobs"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_left"),
+    [
+        ("com.x.one", True),
+        ("com.x.deep.one", True),
+        ("com.x.deep.*", True),
+        ("com.x.*", False),  # it has others' URIs in it
+        ("com.x.jobs.*", False),
+        ("com.x.jobs.y", False),
+        ("com.x.own", False),
+        ("com.x", False),
+        ("com.y.*", False),
+        ("com.*", False),
+        ("com.z.*", True),
+        ("com.z.only.*", True),
+        ("com.z", False),
+    ],
+)
+def test_what_is_left_to_components(pattern: str, is_left: bool) -> None:
+    text = "".join(
+        f'[api."{uri}"]\n{target}\n'
+        for uri, target in (
+            ("com.x.*", "wamp = true"),
+            ("com.x.jobs.*", 'exec = ["true"]'),
+            ("com.x.own", 'python = "a:b"'),
+            ("com.z.*", "wamp = true"),
+            ("com.z.only", "wamp = true"),
+        )
+    )
+    assert parse_api_map(text, "api.toml").is_left_to_components(pattern) is is_left
+
+
 def test_an_entry_has_exactly_one_target() -> None:
     none = refused('[api."com.x.y"]\nmode = "background"')
     both = refused('[api."com.x.y"]\npython = "a:b"\nexec = ["true"]')
     for error in (none, both):
         assert error.message.startswith(
-            "api.toml:1: com.x.y: needs exactly one of python, php, http, exec"
+            "api.toml:1: com.x.y: needs exactly one of python, php, http, exec, wamp"
         )
 
 

@@ -67,7 +67,7 @@ def prepare(
     if "uri" not in said:
         check_uri(None)
     uri: str = said["uri"]
-    entry = api.of_job(uri) if is_own else api.entry(uri)
+    entry = api.of_job(uri) if is_own else api.to_queue(uri)
     if "queue" in said:
         api.check_queue(said["queue"])
     now = clock()

@@ -14,6 +14,7 @@ from taskbus.model.access import (
     METRICS,
     PUBLISH,
     READ,
+    REGISTER,
     SUBMIT,
     Scope,
     is_reserved,
@@ -125,6 +126,16 @@ class Permit:
     def may_publish(self, uri: str) -> bool:
         """Whether it may publish to this topic."""
         return not is_reserved(uri) and is_strict(uri) and self.allows(PUBLISH, uri)
+
+    def may_register(self, pattern: str) -> bool:
+        """Whether it may serve this URI, or ``x.*`` for all URIs below ``x``."""
+        base = pattern[:-2] if is_pattern(pattern) else pattern
+        if is_reserved(base) or not is_strict(base):
+            return False
+        return self._scopes is None or any(
+            one == EVERYTHING or _includes(one, pattern)
+            for one in patterns_for(self._scopes, REGISTER)
+        )
 
     def may_subscribe(self, uri: str, match: str) -> bool:
         """Whether it may subscribe to this topic, or prefix of topics; not to a job's topic, which

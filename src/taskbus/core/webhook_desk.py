@@ -271,9 +271,9 @@ class Desk:
         return endpoint, made
 
     def _callee(self, value: Any) -> str:
-        """A URI of the API map."""
+        """A URI of the API map, which is called by a job."""
         uri = check_uri(value, "call")
-        self._api.entry(uri)
+        self._api.to_queue(uri)
         return uri
 
 

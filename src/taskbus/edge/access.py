@@ -24,6 +24,7 @@ from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import TaskbusError, Unauthenticated, UnknownUri
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import JOB_TOPIC
+from taskbus.model.uri import is_pattern
 from taskbus.port.clock import Clock
 from taskbus.port.store import Store
 
@@ -129,6 +130,8 @@ class Access:
             return _answer(uri != self._notify and permit.may_publish(uri))
         if action == "subscribe":
             return self._subscription(permit, uri, options.get("match") or "exact")
+        if action == "register":
+            return _answer(self._may_register(permit, uri, options))
         return _answer(False)
 
     def create(self, _details: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -177,6 +180,18 @@ class Access:
         if is_notify and not permit.sees_everything:
             return _answer(False)
         return _answer(permit.may_subscribe(uri, match))
+
+    def _may_register(self, permit: Permit, uri: str, options: Mapping[str, Any]) -> bool:
+        """Only what the API map leaves to components, and nothing that would take it from others:
+        neither from a backend of ours that is away, nor from the component that serves it.
+        """
+        match = options.get("match") or "exact"
+        if options.get("force_reregister") or match not in ("exact", "prefix"):
+            return False
+        pattern = f"{uri}*" if match == "prefix" else uri
+        if is_pattern(pattern) != (match == "prefix"):
+            return False
+        return permit.may_register(pattern) and self._api.is_left_to_components(pattern)
 
     def _look(self) -> "Deferred[None]":
         """Others may have changed the keys, and those of some are over."""

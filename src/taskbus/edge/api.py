@@ -6,7 +6,7 @@ from typing import Any
 from taskbus.core.permit import Permit
 from taskbus.edge.request import named
 from taskbus.model.access import CALL, SUBMIT
-from taskbus.model.apimap import ApiMap, Entry
+from taskbus.model.apimap import WAMP, ApiMap, Entry
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.php import ROLE, PhpTarget
 from taskbus.model.uri import is_loose_uri
@@ -46,12 +46,14 @@ class Api:
 def _shown(entry: Entry, permit: Permit, to_backend: bool) -> list[dict[str, Any]]:
     to_call = SUBMIT if entry.mode == "background" else CALL
     callable_, queueable = (permit.within(one, entry.pattern) for one in (to_call, SUBMIT))
+    if entry.kind == WAMP:
+        queueable = []
     return [
         {
             "uri": uri,
             "kind": entry.kind,
             "mode": entry.mode,
-            "timeout": entry.timeout,
+            "timeout": None if entry.kind == WAMP else entry.timeout,
             "queue": entry.queue,
             "may": [
                 *(["call"] if uri in callable_ else []),

@@ -17,8 +17,8 @@ from taskbus.model.options import Rate, check_name, check_rate
 from taskbus.model.uri import COMMANDS, RESERVED, check_uri, covers, in_namespace, is_pattern
 
 CALL, SUBMIT, READ, MANAGE = "call", "submit", "read", "manage"
-PUBLISH, HOOKS, METRICS = "publish", "hooks", "metrics"
-ACTIONS = (CALL, SUBMIT, READ, MANAGE, PUBLISH, HOOKS, METRICS)
+PUBLISH, HOOKS, METRICS, REGISTER = "publish", "hooks", "metrics", "register"
+ACTIONS = (CALL, SUBMIT, READ, MANAGE, PUBLISH, HOOKS, METRICS, REGISTER)
 ROLE = "key"
 EVERYTHING = "*"
 MOST_SCOPES = 100

@@ -14,6 +14,9 @@
 
     [api."com.example.shop.*"]          # every URI below it
     http = "http://127.0.0.1:8000/rpc"  # or a table: see taskbus.model.http_target
+
+    [api."com.example.node.*"]
+    wamp = true                         # a component of somebody's own registers it, with a key
 """
 
 import re
@@ -31,9 +34,10 @@ from taskbus.model.uri import check_pattern, covers, in_namespace, is_pattern
 
 Mode = Literal["foreground", "background"]
 MODES: tuple[Mode, ...] = ("foreground", "background")
-KINDS = ("python", "php", "http", "exec")
-# Those that a backend of ours registers and runs; PHP's have a backend in PHP.
+KINDS = ("python", "php", "http", "exec", "wamp")
+# Those that a backend of ours registers and runs. PHP has one in PHP; WAMP has none of ours.
 SERVED = ("python", "http", "exec")
+WAMP = "wamp"
 
 _PHP = re.compile(r"[A-Za-z_]\w*(\\[A-Za-z_]\w*)*", re.ASCII)
 _PYTHON = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -89,13 +93,33 @@ class ApiMap:
                 return self.entries[pattern]
         raise UnknownUri(uri)
 
+    def to_queue(self, uri: str) -> Entry:
+        """As ``entry``, for a job; raises InvalidArgument where that cannot be one."""
+        entry = self.entry(uri)
+        if entry.kind == WAMP:
+            raise InvalidArgument(
+                "uri",
+                uri,
+                "a component of its own runs it, and no worker can",
+                "call it, or let the API map say what a worker can run",
+            )
+        return entry
+
     def of_job(self, uri: str) -> Entry:
-        """As ``entry``, for a job that has been accepted; it may be one of the bus' own."""
-        return self.built_in.get(uri) or self.entry(uri)
+        """As ``to_queue``, for a job that has been accepted; it may be one of the bus' own."""
+        return self.built_in.get(uri) or self.to_queue(uri)
 
     def for_workers(self) -> list[Entry]:
         """Every entry whose jobs a worker may meet."""
-        return [*self.entries.values(), *self.built_in.values()]
+        queued = [one for one in self.entries.values() if one.kind != WAMP]
+        return [*queued, *self.built_in.values()]
+
+    def is_left_to_components(self, pattern: str) -> bool:
+        """Whether a URI, or ``x.*`` for all below ``x``, is of the kind WAMP and nothing else."""
+        around = [pattern, *(one for one in self._patterns if covers(one, pattern))]
+        nearest = next((self.entries[one] for one in around if one in self.entries), None)
+        inside = [one for uri, one in self.entries.items() if covers(pattern, uri)]
+        return nearest is not None and all(one.kind == WAMP for one in (nearest, *inside))
 
     def check_queue(self, queue: str) -> None:
         """Raises InvalidArgument where no worker would ever take a job from this queue."""
@@ -194,11 +218,21 @@ def _entry(toml: LocatedToml, uri: str, body: dict[str, Any], site: str, php: Ph
         target = target.placed(uri, site)
     elif kind == "php":
         target = php.target(target)
+    _check_component(toml, uri, body)
     policy = {name: fields.pop(name) for name in Policy._fields if name in fields}
     entry = Entry(pattern=uri, kind=kind, target=target, policy=Policy(**policy), **fields)
     if entry.promote_after is not None:
         _check_promotion(toml, entry, entry.promote_after)
     return entry
+
+
+def _check_component(toml: LocatedToml, uri: str, body: Mapping[str, Any]) -> None:
+    """Its options are for who runs it."""
+    for key in body if WAMP in body else ():
+        if key != WAMP and (key, body[key]) != ("mode", "foreground"):
+            remedy = "remove it, or let the entry say what the bus can run"
+            problem = f"{key} is not for {WAMP}, whose calls a component of its own runs"
+            raise toml.error(("api", uri, key), f"{uri}: {problem}", remedy)
 
 
 def _check_promotion(toml: LocatedToml, entry: Entry, seconds: float) -> None:
@@ -241,6 +275,12 @@ def _exec(value: Any) -> tuple[str, ...]:
     )
 
 
+def _wamp(value: Any) -> str:
+    if value is True:
+        return ""
+    raise InvalidArgument(WAMP, value, "not true", "write wamp = true, or name another target")
+
+
 def _mode(value: Any) -> Mode:
     for mode in MODES:
         if value == mode:
@@ -253,6 +293,7 @@ _CHECKS: dict[str, Any] = {
     "php": _php,
     "http": check_http,
     "exec": _exec,
+    WAMP: _wamp,
     "mode": _mode,
     **SHARED,
     **PER_ENTRY,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskbus.model.apimap import ApiMap, parse_api_map
 from taskbus.model.builtin import built_in
-from taskbus.model.errors import ConfigError, TaskFailure, UnknownUri
+from taskbus.model.errors import ConfigError, InvalidArgument, TaskFailure, UnknownUri
 from taskbus.model.http_target import HttpTarget
 from taskbus.model.incoming import read_secrets
 from taskbus.model.located import LocatedToml
@@ -99,8 +99,8 @@ def check_incoming(settings: Settings, api: ApiMap) -> None:
         problem = ""
         if one.submit:
             try:
-                api.entry(one.submit)
-            except UnknownUri as error:
+                api.to_queue(one.submit)
+            except (UnknownUri, InvalidArgument) as error:
                 problem = f"submit: {error.message}"
         elif not any(one.publish.startswith(f"{name}.") for name in api.namespaces()):
             problem = f"publish: {one.publish!r} is below no namespace of the API map"
