@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.suite import Case, cases
+from tests.support.access_keys import new_key
 from tests.support.javascript import NODE
 from tests.support.php_http import TASKBUS_PHP, nginx
 from tests.support.processes import REPOSITORY
@@ -107,6 +108,7 @@ def site() -> Iterator[Site]:
         entries = "".join(map(of_procedure, PROCEDURES))
         entries += of_all("exec", f"exec = {json.dumps(PROGRAM)}")
         entries += of_all("php-http", f'http = "{url}"')
+        entries += f'\n[api."{PREFIX["node"]}.*"]\nwamp = true\n'
         site = stack.enter_context(running_site(folder, SETTINGS, entries))
         stack.enter_context(node_backend(site))
         yield site
@@ -115,12 +117,20 @@ def site() -> Iterator[Site]:
 @contextmanager
 def node_backend(site: Site) -> Iterator[None]:
     """The handler in Node, once it has registered its procedures."""
-    command = [NODE, "--no-warnings", HANDLERS / "node.mjs", site.socket, "php", PREFIX["node"]]
+    prefix = PREFIX["node"]
+    key = new_key(site, f"register:{prefix}.*")
+    command = [
+        NODE,
+        "--no-warnings",
+        HANDLERS / "node.mjs",
+        f"ws://127.0.0.1:{site.port}/ws",
+        prefix,
+    ]
     pipe = subprocess.PIPE
     with subprocess.Popen([*map(str, command)], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin
         assert process.stdout
-        process.stdin.write(site.ticket("php"))
+        process.stdin.write(key.token)
         process.stdin.close()
         try:
             assert process.stdout.readline() == "registered\n"

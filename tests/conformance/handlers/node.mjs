@@ -1,13 +1,13 @@
 // The conformance suite's handler in Node, on npm's autobahn: see tests/conformance/suite.py.
-// node node.mjs SOCKET AUTHID PREFIX, and the ticket on stdin. Writes a line once it is registered.
+// node node.mjs URL PREFIX, and an access key on stdin. Writes a line once it is registered.
 
 import autobahn from "autobahn";
 import { readFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const [socket, authid, prefix] = process.argv.slice(2);
-const ticket = readFileSync(0, "utf8").trim();
+const [url, prefix] = process.argv.slice(2);
+const key = readFileSync(0, "utf8").trim();
 const FAILED = "taskbus.error.task_failed";
 
 const procedures = {
@@ -31,11 +31,11 @@ const procedures = {
 };
 
 const connection = new autobahn.Connection({
-  transports: [{ type: "rawsocket", path: socket }],
+  url,
   realm: "realm1",
-  authid,
+  authid: key.split("_")[1],
   authmethods: ["ticket"],
-  onchallenge: () => ticket,
+  onchallenge: () => key,
 });
 connection.onopen = async (session) => {
   for (const [name, run] of Object.entries(procedures)) {
