@@ -1,6 +1,7 @@
 // The frame around every view: who and where one is, and whether the bus is there.
 
 import { isIn, link, linkTrouble, logout, who } from "./bus/session";
+import { Fence } from "./part/fence";
 import { Icon } from "./part/icon";
 import { route, to } from "./route";
 import { nextTheme, theme } from "./state/theme";
@@ -39,7 +40,8 @@ function Place() {
   if (!isIn.value && !view.isPublic) return <LoginView />;
   const Shown = here.path[1] !== undefined && view.detail ? view.detail : view.component;
   // Another job is another view, with a state of its own.
-  return <Shown key={view.detail ? here.path.join("/") : view.name} route={here} />;
+  const key = view.detail ? here.path.join("/") : view.name;
+  return <Fence key={key}><Shown route={here} /></Fence>;
 }
 
 function Navigation() {

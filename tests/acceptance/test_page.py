@@ -228,6 +228,10 @@ def test_a_log_of_a_thousand_lines_a_second_is_whole_after_the_router_was_away(
         eventually(lambda: total(page) == count)
         assert page.locator(".line").count() < 200
         assert log_lines(page) == [f"line {n}" for n in range(count)]
+        page.get_by_label("Find in the log").fill("LINE 99")
+        found = [f"line {n}" for n in range(count) if str(n).startswith("99")]
+        expect(frame.get_by_text(f"{len(found):,} of")).to_be_visible()
+        assert log_lines(page) == found
         # What the browser itself writes where a server is away.
         assert [one for one in seen.complaints if "WebSocket connection to" not in one] == []
     bus.site.await_ready()
@@ -270,6 +274,7 @@ def test_a_call_is_checked_made_and_answered(bus: Bus, browser: Browser) -> None
             call.click()
             expect(page.get_by_text(told)).to_be_visible()
             expect(args).to_have_attribute("aria-invalid", "true")
+            expect(args).to_be_focused()
         args.fill("[3]")
         kwargs.fill('{"a": 1, "a": 2}')
         call.click()

@@ -33,9 +33,19 @@ export class Log {
     return this.dropped + this.lines.length;
   }
 
-  /** Lines by number from 0, as many as are kept of them. */
-  slice(from: number, upto: number): Line[] {
-    return this.lines.slice(Math.max(0, from - this.dropped), Math.max(0, upto - this.dropped));
+  /** The line of this number, from 0; undefined where it is not kept. */
+  at(number: number): Line | undefined {
+    return this.lines[number - this.dropped];
+  }
+
+  /** The numbers from 0 of all lines with this in them, large or small letters. */
+  matching(sought: string): number[] {
+    const wanted = sought.toLowerCase();
+    const found: number[] = [];
+    this.lines.forEach((line, nth) => {
+      if (line.text.toLowerCase().includes(wanted)) found.push(this.dropped + nth);
+    });
+    return found;
   }
 
   add(event: JobEvent): void {

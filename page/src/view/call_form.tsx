@@ -1,7 +1,7 @@
 // The form of one call, and what it was answered.
 
 import type { Signal } from "@preact/signals";
-import { useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 
 import { Bar } from "../part/bar";
 import { Data } from "../part/data";
@@ -29,6 +29,11 @@ export function CallEditor({ form, isOpen, from }: Props) {
   const isNowFirst = may.includes("call") && !isJob && !from;
   const isBusy = form.isRunning.value;
 
+  const element = useRef<HTMLFormElement>(null);
+  useEffect(() => {
+    element.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
+  }, [form.problems.value]);
+
   const submit = async () => {
     const job = await form.submit();
     if (job) go(to(["jobs", job]));
@@ -42,7 +47,7 @@ export function CallEditor({ form, isOpen, from }: Props) {
   };
 
   return (
-    <form class="card" onKeyDown={byKeys} onSubmit={(event) => { event.preventDefault(); first(); }}>
+    <form ref={element} class="card" onKeyDown={byKeys} onSubmit={(event) => { event.preventDefault(); first(); }}>
       <p class="call-back"><a href="#/call"><Icon name="back" /> All procedures</a></p>
       {isOpen
         ? <Text form={form} field="uri" label="URI" value={form.uri} />
@@ -96,7 +101,7 @@ function Area({ form, field, label, hint, value }: FieldProps & { hint: string }
       <textarea id={id} rows={rows} spellcheck={false} autocomplete="off" value={value.value}
         aria-invalid={problem ? true : undefined} aria-describedby={`${id}-problem`}
         onInput={(event) => { value.value = event.currentTarget.value; }} />
-      <p id={`${id}-problem`} class="problem" aria-live="polite">{problem && visible(problem)}</p>
+      <p id={`${id}-problem`} class="problem">{problem && visible(problem)}</p>
     </div>
   );
 }
@@ -110,7 +115,7 @@ function Text({ form, field, label, value }: FieldProps) {
       <input id={id} value={value.value} spellcheck={false} autocomplete="off"
         aria-invalid={problem ? true : undefined} aria-describedby={`${id}-problem`}
         onInput={(event) => { value.value = event.currentTarget.value; }} />
-      <p id={`${id}-problem`} class="problem" aria-live="polite">{problem && visible(problem)}</p>
+      <p id={`${id}-problem`} class="problem">{problem && visible(problem)}</p>
     </div>
   );
 }
@@ -120,8 +125,10 @@ function Answered({ form }: { form: CallForm }) {
   const progress = form.progress.value;
   const wrong = form.trouble.value;
   return (
-    <div class="answer" aria-live="polite">
-      {form.isRunning.value && !progress && <p class="soft">Running</p>}
+    <div class="answer">
+      <p role="status" class={form.isRunning.value && !progress ? "soft" : "unseen"}>
+        {form.isRunning.value ? "Running" : answer && "Answered"}
+      </p>
       {progress && <Bar progress={progress} />}
       {form.notes.value.length > 0 && <pre class="data">{form.notes.value.map(visible).join("\n")}</pre>}
       {wrong && <TroubleBox trouble={wrong} />}
