@@ -256,6 +256,23 @@ def test_what_others_wrote_is_text_and_nothing_else(bus: Bus, browser: Browser) 
         assert "theirs" not in page.title()
 
 
+def test_what_is_too_large_for_a_browser_is_left_out(bus: Bus, browser: Browser) -> None:
+    with bus.site.joined() as operator:
+        job = bus.submit("com.example.dante.large", 1_500_000)
+        operator.call("taskbus.job.wait", job)
+        whole = operator.call("taskbus.job.get", job)
+        assert "left_out" not in whole
+        part = operator.call("taskbus.job.get", job, most=1_000)
+        assert part == whole | {"result": None, "left_out": {"result": 1_500_025}}
+        least = operator.call("taskbus.job.get", job, most=0)
+        assert least["args"] is least["details"] is least["result"] is None
+        assert least["left_out"]["args"] == len("[1500000]")
+    with opened(bus, browser, f"#/jobs/{job}") as page:
+        result = job_page(page, "succeeded").get_by_role("region", name="Result")
+        expect(result).to_contain_text("1,500,025 bytes long")
+        expect(page.get_by_role("region", name="Arguments")).to_contain_text("1500000")
+
+
 # --- calls --------------------------------------------------------------------------------------
 
 

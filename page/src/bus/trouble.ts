@@ -16,12 +16,19 @@ const REMEDIES: Record<string, string> = {
   "wamp.error.no_such_procedure": "look whether its backend runs: taskbus status",
 };
 
+// As the router says that an answer does not fit into a message.
+const TOO_LARGE = "exceeding payload limit";
+
 const NAMED = new Set(["field", "value", "remedy"]);
 
 export function troubleOf(error: unknown): Trouble {
   if (!(error instanceof Error)) return { uri: "page.error", message: String(error) };
   const { uri, kwargs } = error as { uri?: unknown; kwargs?: unknown };
   if (typeof uri !== "string") return { uri: "page.error", message: error.message };
+  if (error.message.includes(TOO_LARGE)) {
+    const remedy = "queue it as a job, and print its result by 'taskbus job ID --wait'";
+    return { uri, message: "the answer is too large for a browser's connection", remedy };
+  }
   const about = typeof kwargs === "object" && kwargs !== null ? (kwargs as Record<string, unknown>) : {};
   return trouble(uri, error.message, about);
 }

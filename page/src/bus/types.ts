@@ -1,10 +1,19 @@
 // What the bus tells: the client's types, and what a page needs to know about them.
 
-import type { Job, JobState, Json, Progress } from "taskbus";
+import type { Job as WholeJob, JobState, Json, Progress } from "taskbus";
 
-export type { ApiEntry, Job, JobSummary, Json, LiveJob, Progress } from "taskbus";
+export type { ApiEntry, JobSummary, Json, LiveJob, Progress } from "taskbus";
 export type State = JobState;
-export type Payload = Pick<Job, "args" | "kwargs">;
+export type Payload = Pick<WholeJob, "args" | "kwargs">;
+type Large = "args" | "kwargs" | "details" | "result";
+
+/** A message to a browser has at most 1 MiB; what of a job is too large for it is left out. */
+export const MOST_BYTES = 800_000;
+
+/** A job, with how long each part is, in bytes, that was left out. */
+export type Job = Omit<WholeJob, Large> & { [part in Large]: WholeJob[part] | null } & {
+  left_out?: { [part in Large]?: number };
+};
 
 const STATES: ReadonlySet<string> = new Set<State>([
   "scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "dead", "cancelled",

@@ -5,7 +5,7 @@ import { computed, signal } from "@preact/signals";
 
 import { ask, followJob, isAbort, queued } from "../bus/session";
 import { troubleOf, type Trouble } from "../bus/trouble";
-import { isFinal, isState, progressOf, type Job, type JobEvent, type Progress, type State } from "../bus/types";
+import { isFinal, isState, MOST_BYTES, progressOf, type Job, type JobEvent, type Progress, type State } from "../bus/types";
 import { onFrame } from "./frame";
 import { Log } from "./log";
 
@@ -58,7 +58,7 @@ export class JobWatch {
       while (this.#isStale) {
         this.#isStale = false;
         const options = { signal: this.#over.signal, patient: true };
-        this.job.value = await ask<Job>("taskbus.job.get", [this.id], {}, options);
+        this.job.value = await ask<Job>("taskbus.job.get", [this.id], { most: MOST_BYTES }, options);
       }
     } finally {
       this.#isReading = false;

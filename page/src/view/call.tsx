@@ -3,8 +3,8 @@
 import { useEffect, useLayoutEffect, useMemo, useState } from "preact/hooks";
 
 import { ask, isAbort } from "../bus/session";
-import { troubleOf, type Trouble } from "../bus/trouble";
-import type { ApiEntry, Job } from "../bus/types";
+import { trouble, troubleOf, type Trouble } from "../bus/trouble";
+import { MOST_BYTES, type ApiEntry, type Job } from "../bus/types";
 import { Heading } from "../part/heading";
 import { TroubleBox } from "../part/trouble";
 import { to, type Route } from "../route";
@@ -12,6 +12,10 @@ import { apiTrouble, entries, isPattern } from "../state/api";
 import { CallForm } from "../state/call";
 import { visible } from "../text/visible";
 import { CallEditor } from "./call_form";
+
+const TOO_LARGE = trouble("page.error.too_large", "they are too large for a page", {
+  remedy: "submit it from elsewhere, or retry the job as it is",
+});
 
 export function CallView({ route }: { route: Route }) {
   const uri = route.query.get("uri") ?? "";
@@ -26,8 +30,8 @@ export function CallView({ route }: { route: Route }) {
     setWrong(null);
     if (!from) return;
     const over = new AbortController();
-    ask<Job>("taskbus.job.get", [from], {}, { signal: over.signal, patient: true })
-      .then((job) => form.fill(job.uri, job))
+    ask<Job>("taskbus.job.get", [from], { most: MOST_BYTES }, { signal: over.signal, patient: true })
+      .then(({ args, kwargs, uri }) => args && kwargs ? form.fill(uri, { args, kwargs }) : setWrong(TOO_LARGE))
       .catch((error: unknown) => !isAbort(error) && setWrong(troubleOf(error)));
     return () => over.abort();
   }, [uri, from]);

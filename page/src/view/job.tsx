@@ -84,6 +84,14 @@ function Part({ title, children }: { title: string; children: ComponentChildren 
 }
 
 function Outcome({ job, state }: { job: Job; state: string }) {
+  if (state === "succeeded" && job.left_out?.result) {
+    return (
+      <Part title="Result">
+        <p>It is {job.left_out.result.toLocaleString()} bytes long, too large for this page:{" "}
+          <code>taskbus job {job.id} --wait</code> prints it.</p>
+      </Part>
+    );
+  }
   if (state === "succeeded" && job.result) {
     const { args, kwargs } = job.result;
     return (
@@ -103,19 +111,20 @@ function Outcome({ job, state }: { job: Job; state: string }) {
 }
 
 function Arguments({ job: { args, kwargs } }: { job: Job }) {
-  const isNothing = !args.length && !Object.keys(kwargs).length;
-  if (isNothing) return <p class="soft">None.</p>;
+  if (!args || !kwargs) return <p>Too large for this page.</p>;
+  const hasNames = Object.keys(kwargs).length > 0;
   return (
     <>
+      {!args.length && !hasNames && <p class="soft">None.</p>}
       {args.length > 0 && <Data value={args} />}
-      {Object.keys(kwargs).length > 0 && <Data value={kwargs} />}
+      {hasNames && <Data value={kwargs} />}
     </>
   );
 }
 
 function Facts({ job }: { job: Job }) {
   const { attempt, retries, priority, timeout, queue, worker, lane, tags, details, followed_by, expires } = job;
-  const { after, caller_authid: caller } = details;
+  const { after, caller_authid: caller } = details ?? {};
   const before = Array.isArray(after) ? after.filter((id) => typeof id === "string") : [];
   const rows: [string, ComponentChildren][] = [
     ["Attempts", `${attempt} of ${retries + 1}`],
@@ -138,7 +147,7 @@ function Facts({ job }: { job: Job }) {
           <div key={name}><dt>{name}</dt><dd>{value}</dd></div>
         ))}
       </dl>
-      <details><summary>All details of the call</summary><Data value={details} /></details>
+      {details && <details><summary>All details of the call</summary><Data value={details} /></details>}
     </>
   );
 }

@@ -67,6 +67,7 @@ log = logging.getLogger(__name__)
 
 _MOST_LISTED = 1000
 _LARGEST_PAGE = 4_000_000
+_LAST_BYTE = 2**53
 _LOOK_SECONDS = 1.0
 _CATCH_UP_SECONDS = 5.0
 
@@ -164,9 +165,14 @@ class Control:
         return True
 
     def get(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """``get(job)`` -> everything known of it."""
-        request = named(("job",), args, kwargs)
-        return deferToThread(self._get, chosen_job(request), self._access.permit(details))
+        """``get(job, most=)`` -> everything known of it.
+
+        ``most``: what of its args, kwargs, details and result does not fit into so many bytes of
+        JSON is None, and ``left_out`` tells how long each of that is.
+        """
+        request = named(("job", "most"), args, kwargs)
+        most = whole(request, "most", 0, _LAST_BYTE, _LAST_BYTE)
+        return deferToThread(self._get, chosen_job(request), most, self._access.permit(details))
 
     def list(self, details: Any, /, *args: Any, **kwargs: Any) -> Any:
         """``list(state=, uri=, before=, limit=100, tag=)`` -> jobs, newest first.
@@ -350,14 +356,14 @@ class Control:
     def _outcome(self, job_id: str) -> tuple[Job, str | None]:
         return existing(self._store, job_id), self._store.result(job_id)
 
-    def _get(self, job_id: str, permit: Permit) -> dict[str, Any]:
+    def _get(self, job_id: str, most: int, permit: Permit) -> dict[str, Any]:
         job, result = self._outcome(job_id)
         permit.require_job(READ, job)
+        texts = {
+            "details": job.details, "args": job.args, "kwargs": job.kwargs, "result": result
+        }  # fmt: skip
         return _summary(job) | {
-            "args": load(job.args),
-            "kwargs": load(job.kwargs),
-            "details": load(job.details),
-            "result": None if result is None else load(result),
+            **_loaded(texts, most),
             "followed_by": [{"job": one.after, "on": one.on} for one in self._links.of([job_id])],
         }
 
@@ -442,6 +448,21 @@ def _summary(job: Job) -> dict[str, Any]:
         "state": job.state.value, "attempt": job.attempt, "seq": job.seq,
         "worker": job.worker, "lane": job.lane, "error": error, "tags": load(job.tags),
     }  # fmt: skip
+
+
+def _loaded(texts: Mapping[str, str | None], most: int) -> dict[str, Any]:
+    """The values of JSON texts, and how long those are for which there is no room any more."""
+    values: dict[str, Any] = {}
+    left_out: dict[str, int] = {}
+    for name, text in texts.items():
+        length = len((text or "").encode())
+        is_left_out = length > most
+        if is_left_out:
+            left_out[name] = length
+        else:
+            most -= length
+        values[name] = None if text is None or is_left_out else load(text)
+    return values | ({"left_out": left_out} if left_out else {})
 
 
 def _page(events: Sequence[Event]) -> list[Event]:
