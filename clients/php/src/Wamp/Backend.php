@@ -21,7 +21,7 @@ final class Backend
     private const LIST = 'taskbus.api.list';
     private const ENQUEUE = 'taskbus.php.enqueue';
     private const FIRST_PAUSE = 0.1;
-    private const LONGEST_PAUSE = 2.0;
+    private const LONGEST_PAUSE = 1.0;
     private const PARTING_SECONDS = 5.0;
 
     private readonly Loop $loop;
