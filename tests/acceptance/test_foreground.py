@@ -87,6 +87,7 @@ def test_what_make_run_tells_works_as_it_stands(site: Site, gate: Gate) -> None:
         terminal.read_until(IS_UP)
         told = dict(re.findall(r"^  (\w+) +(.+)$", terminal.shown, re.MULTILINE))
         assert set(told) == {"page", "call", "curl", "queue", "watch", "stop"}
+        assert told["page"].endswith(f"#token={site.ticket('browser')}")
         with urlopen(told["page"]) as page:
             assert b"<title>" in page.read()
         done = {name: shell(told[name]) for name in ("call", "curl", "queue", "watch")}
