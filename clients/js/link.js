@@ -19,6 +19,7 @@ export class Link {
   #timer;
   #ended = Promise.withResolvers();
   #calls = new Set();
+  #why = null;
 
   /** `login` is that of Connection. */
   constructor({url, realm, authid, ticket, heartbeat}) {
@@ -58,6 +59,7 @@ export class Link {
 
   /** As Connection's; all of it was checked. */
   call(uri, args, kwargs, {timeout, signal, onProgress} = {}) {
+    if (this.#why) return Promise.reject(this.#why);
     const {promise, resolve, reject} = Promise.withResolvers();
     const settle = (how, value) => {
       if (!this.#calls.delete(fail)) return false;
@@ -89,6 +91,7 @@ export class Link {
 
   /** Say goodbye; resolves when that was heard, or cannot be any more. */
   async leave() {
+    this.#fail(closed());
     const late = setTimeout(() => this.#end(closed()), LEAVE_SECONDS * 1000);
     await Promise.race([this.#wampy.disconnect(), this.ended]);
     clearTimeout(late);
@@ -130,9 +133,14 @@ export class Link {
     }
   }
 
-  #end(why) {
-    clearTimeout(this.#timer);
+  #fail(why) {
     for (const fail of [...this.#calls]) fail(why);
+  }
+
+  #end(why) {
+    this.#why ??= why;
+    clearTimeout(this.#timer);
+    this.#fail(why);
     this.#socket?.close();
     this.#ended.resolve(why);
   }

@@ -405,6 +405,43 @@ def test_who_is_refused_is_told_so_and_does_not_try_again(site: Site, js: JavaSc
     assert told["remedy"] == "connect with a ticket or key that is good"
 
 
+def test_what_is_under_way_ends_when_the_client_is_closed(site: Site, js: JavaScript) -> None:
+    told = js.run(
+        """async (url, ticket) => {
+            const bus = await taskbus.connect({url, ticket});
+            const why = promise => promise.then(() => "done", ({uri}) => uri);
+            const next = why(bus.journal().next());
+            await bus.jobs();
+            const call = why(bus.jobs());
+            await bus.close();
+            await bus.close();
+            const late = [bus.jobs(), bus.ready(), bus.watch("x").next()];
+            const later = await Promise.all(late.map(why));
+            return {state: bus.state, ends: [await next, await call, ...later]};
+        }""",
+        f"ws://127.0.0.1:{site.port}/ws",
+        site.ticket("browser"),
+    )
+    assert told == {"state": "closed", "ends": ["taskbus.error.closed"] * 5}
+
+
+def test_connecting_can_be_given_up(hosts: dict[str, JavaScript]) -> None:
+    told = hosts["node"].run(
+        """async () => {
+            const states = [], signal = AbortSignal.timeout(500);
+            const onState = (state, {error, retryIn}) => {
+                states.push([state, error.uri, retryIn > 0]);
+            };
+            const options = {url: "ws://127.0.0.1:1/ws", ticket: "x", signal, onState};
+            return {why: await taskbus.connect(options).catch(({name}) => name), states};
+        }"""
+    )
+    assert told["why"] == "TimeoutError"
+    *tries, last = told["states"]
+    assert tries[0] == ["connecting", "taskbus.error.connection_lost", True]
+    assert last == ["closed", "taskbus.error.closed", False]
+
+
 def test_a_key_may_do_what_its_scopes_say_until_it_is_revoked(site: Site, js: JavaScript) -> None:
     key = new_key(site, f"call:{NOW}", f"submit:{LATER}", f"read:{LATER}")
     url = f"ws://127.0.0.1:{site.port}/ws"
