@@ -353,7 +353,7 @@ def test_no_line_is_lost_or_doubled_whatever_is_started_anew(
         one.run(LISTEN, job, NAP)
     eventually(lambda: napping.exists() and len(napping.read_text().split()) == 2)
     await_news(hosts)
-    os.kill(site.pid("router"), signal.SIGKILL)
+    site.supervisorctl("signal", "KILL", "router")
     for one in hosts.values():
         assert one.run("() => napping") == "taskbus.error.connection_lost"
         # Nor is a call kept for later.
@@ -362,7 +362,7 @@ def test_no_line_is_lost_or_doubled_whatever_is_started_anew(
     await_news(hosts)
     site.supervisorctl("restart", "control")
     await_news(hosts)
-    os.kill(site.pid("control"), signal.SIGKILL)
+    site.supervisorctl("signal", "KILL", "control")
     await_news(hosts)
     site.supervisorctl("restart", "router")
     await_news(hosts)
@@ -382,7 +382,7 @@ def test_no_line_is_lost_or_doubled_whatever_is_started_anew(
 def await_news(hosts: dict[str, JavaScript]) -> None:
     """All hear again, and more than what was under way."""
     for one in hosts.values():
-        eventually(partial(one.run, "more => lines.length > more", one.run(COUNTED) + 300))
+        eventually(partial(one.run, "more => lines.length > more", one.run(COUNTED) + 100))
 
 
 def test_who_is_refused_is_told_so_and_does_not_try_again(site: Site, js: JavaScript) -> None:
@@ -583,6 +583,13 @@ def test_the_next_call_is_made_when_all_was_taken_that_the_last_one_brought(
     assert told["taken"] == [
         [1, 1], [2, 1], [3, 1], [4, 3], [5, 3], [6, 3], [7, 4], [8, 4], [9, 4],
     ]  # fmt: skip
+
+
+def test_the_lock_names_no_registry() -> None:
+    packages = json.loads((REPOSITORY / "package-lock.json").read_text())["packages"]
+    assert {one.get("resolved") for one in packages.values()} == {None, "clients/js", "page"}
+    assert all(one.get("link") or "integrity" in one for name, one in packages.items()
+               if name.startswith("node_modules/"))  # fmt: skip
 
 
 def test_the_types_are_those_of_the_client(hosts: dict[str, JavaScript]) -> None:
