@@ -1,6 +1,8 @@
 // A job's output as lines. Its events have pieces of it, cut anywhere, as text or as base64.
 
 const STREAMS = ["stdout", "stderr"];
+// What is said while an attempt goes on.
+const ASIDE = new Set(["progress", "warning", "cancelling"]);
 
 /** Events in, lines out, each with the `seq` and time `at` of the event that ended it. */
 export class Lines {
@@ -10,7 +12,7 @@ export class Lines {
   push(event) {
     if (event.kind === "output") return this.#output(event);
     // Another attempt, or the end: what comes is no part of a line that was begun.
-    return event.kind === "progress" || event.kind === "warning" ? [] : this.#flush(event);
+    return ASIDE.has(event.kind) ? [] : this.#flush(event);
   }
 
   #output(event) {

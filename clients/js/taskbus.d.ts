@@ -86,6 +86,8 @@ export interface Job extends JobSummary {
   details: {[name: string]: Json};
   result: {args: Json[]; kwargs: {[name: string]: Json}} | null;
   followed_by: {job: string; on: string}[];
+  /** With `most`: the lengths of what is null in its place. */
+  left_out?: {[name: string]: number};
 }
 
 export interface Progress {
@@ -104,9 +106,12 @@ export interface JobEvent {
   job: string;
   seq: number;
   at: number;
-  kind: JobState | "progress" | "output" | "warning";
+  kind: JobState | "progress" | "output" | "warning" | "cancelling";
   data: any;
 }
+
+/** What can be chosen of the journal of all jobs. */
+export type JournalKind = JobState | "progress" | "output" | "warning";
 
 /** An event of the journal of all jobs. */
 export interface JournalEntry extends JobEvent {
@@ -186,7 +191,11 @@ export interface Bus {
   /** Queues a job; its id. */
   submit(uri: string, args?: Args, kwargs?: Kwargs, options?: SubmitOptions): Promise<string>;
 
-  job(id: string, options?: Signal): Promise<Job>;
+  /**
+   * The job with its arguments and its result. `most`: of what does not fit into so many bytes null is
+   * told, and its length in `left_out`; without it, a job of more than 1 MiB cannot be sent to here.
+   */
+  job(id: string, options?: {most?: number} & Signal): Promise<Job>;
 
   /** The newest first; `before` is the last id of the page before. */
   jobs(options?: JobFilter & {before?: string} & Signal): Promise<JobSummary[]>;
@@ -213,7 +222,7 @@ export interface Bus {
       after?: number;
       uri?: string;
       tag?: string;
-      kind?: JobEvent["kind"] | readonly JobEvent["kind"][];
+      kind?: JournalKind | readonly JournalKind[];
     } & Signal,
   ): AsyncIterableIterator<JournalEntry | JournalGap>;
 

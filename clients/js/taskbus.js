@@ -63,8 +63,8 @@ class Bus {
     return this.call("taskbus.job.submit", [], {uri, args, kwargs, ...options}, {signal});
   }
 
-  job(job, {signal} = {}) {
-    return this.call("taskbus.job.get", [], {job}, {signal});
+  job(job, {signal, ...options} = {}) {
+    return this.call("taskbus.job.get", [], {job, ...options}, {signal});
   }
 
   jobs({signal, ...filter} = {}) {

@@ -223,6 +223,7 @@ def test_a_job_from_its_submission_to_its_result(js: JavaScript) -> None:
             return {
                 job, events, lines, since, listed,
                 result: await bus.result(job), whole: await bus.job(job),
+                brief: await bus.job(job, {most: 10}),
             };
         }""",
         LATER,
@@ -239,6 +240,8 @@ def test_a_job_from_its_submission_to_its_result(js: JavaScript) -> None:
     assert told["result"] is None
     assert told["listed"]["id"] == told["whole"]["id"] == told["job"]
     assert told["whole"]["result"] == {"args": [None], "kwargs": {}}
+    assert told["brief"]["args"] is None
+    assert told["brief"]["left_out"]["args"] > 10
 
 
 def test_a_job_that_fails_is_replayed(js: JavaScript) -> None:
@@ -493,7 +496,9 @@ def test_lines_are_what_was_written_however_it_is_cut(js: JavaScript) -> None:
     found = js.run(
         """cases => cases.map(events => {
             const lines = new taskbus.Lines();
-            const all = [...events.map(data => ({kind: "output", data})), {kind: "succeeded"}];
+            const aside = {kind: "cancelling", data: {}};
+            const all = events.flatMap(data => [{kind: "output", data}, aside]);
+            all.push({kind: "succeeded"});
             return all.flatMap(event => lines.push(event)).map(({stream, text}) => [stream, text]);
         })""",
         cases,

@@ -9,7 +9,7 @@ export async function usage(bus: Bus): Promise<void> {
   });
   const job: string = await bus.submit("com.example.x", [value], {}, {delay: 5, tags: ["a"], priority: "high"});
   for await (const {kind, data, seq} of bus.watch(job, {after: 3})) {
-    const state: JobState | "progress" | "output" | "warning" = kind;
+    const state: JobState | "progress" | "output" | "warning" | "cancelling" = kind;
     console.log(state, data.text, seq + 1);
   }
   const lines = new Lines();
