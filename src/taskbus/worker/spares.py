@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from taskbus.model.errors import TaskbusError
@@ -81,7 +82,8 @@ class Spares:
         self._control.settimeout(_START_SECONDS)
         try:
             assert self._process.stdin is not None  # noqa: S101
-            with self._process.stdin as stdin:
+            # One that has ended already says so below.
+            with suppress(BrokenPipeError), self._process.stdin as stdin:
                 stdin.write(json.dumps({"handlers": handlers, "path": list(path)}).encode())
             self.hear()
         except (OSError, ForkerGone) as error:
