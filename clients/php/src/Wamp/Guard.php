@@ -70,6 +70,8 @@ final class Guard
             pcntl_signal($signal, SIG_DFL);
         }
         $groups = [];
+        // As a reader of sockets usually does, it would take a minute of silence for the end.
+        stream_set_timeout($pipe, -1);
         while (($line = fgets($pipe)) !== false) {
             $group = (int) substr($line, 1);
             if ($line[0] === '+') {

@@ -24,10 +24,12 @@ final class Probe
         fclose($theirs);
         $said = (string) stream_get_contents($ours);
         fclose($ours);
+        // One that takes too long, as default_socket_timeout has it, says no more.
+        posix_kill($pid, SIGKILL);
         pcntl_waitpid($pid, $status);
         return match ($said) {
             'fine' => null,
-            '' => "cannot load the class $class: the process that tried it was killed",
+            '' => "cannot load the class $class: the process that tried it was killed, or takes too long",
             default => $said,
         };
     }
