@@ -180,6 +180,12 @@ final class Tasks
         return $this->made[$class];
     }
 
+    /** Ends the tasks that were made: their destructors run. */
+    public function forget(): void
+    {
+        $this->made = [];
+    }
+
     /** Runs the task; whatever it throws is the answer. */
     public function perform(string $class, TaskInput $task): Answer
     {

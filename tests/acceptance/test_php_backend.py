@@ -152,6 +152,11 @@ def log_of(site: Site) -> str:
     return (site.var / f"log/{PROGRAM}.log").read_text()
 
 
+def has_said(site: Site, words: str) -> bool:
+    """Whether the log has these words."""
+    return words in log_of(site)
+
+
 def says(site: Site, words: str) -> bool:
     """Whether these are the newest words of the log."""
     return log_of(site).rstrip().endswith(words)
@@ -255,6 +260,16 @@ def test_what_a_task_prints_is_in_the_log_and_harms_nothing(site: Site, caller: 
     said = log_of(site)
     for line in ("echoed\n", "written\n", "passed\n", "warned in "):
         assert line in said
+
+
+def test_a_call_ends_as_its_process_does(site: Site, caller: Session) -> None:
+    assert caller.call(CALLED, "last") == 1
+    for words in ("destructed\n", "said at the end\n", "held back\n"):
+        eventually(partial(has_said, site, words))
+
+
+def test_a_process_that_a_task_forks_does_not_answer_for_it(caller: Session) -> None:
+    assert caller.call(CALLED, "fork") == 1
 
 
 def test_two_calls_do_not_draw_the_same_numbers(caller: Session) -> None:

@@ -10,6 +10,15 @@ use Taskbus\TaskResult;
 /** Does what its first argument names, one of the methods below, with the others. */
 final class Called implements TaskInterface
 {
+    private bool $isEloquent = false;
+
+    public function __destruct()
+    {
+        if ($this->isEloquent) {
+            fwrite(STDERR, "destructed\n");
+        }
+    }
+
     public function run(TaskInput $task): mixed
     {
         return $this->{$task->args[0]}($task, ...array_slice($task->args, 1));
@@ -64,6 +73,28 @@ final class Called implements TaskInterface
         fwrite(STDOUT, "written\n");
         passthru('echo passed');
         trigger_error('warned', E_USER_WARNING);
+        return 1;
+    }
+
+    private function last(): int
+    {
+        register_shutdown_function(static function (): void {
+            echo "said at the end\n";
+        });
+        $this->isEloquent = true;
+        ob_start();
+        echo "held back\n";
+        return 1;
+    }
+
+    /** A process of its own, which ends as one does. */
+    private function fork(): int
+    {
+        $pid = pcntl_fork();
+        if ($pid === 0) {
+            exit(0);
+        }
+        pcntl_waitpid($pid, $status);
         return 1;
     }
 

@@ -5,6 +5,10 @@ declare(strict_types=1);
 namespace Taskbus\Wamp;
 
 use Taskbus\Answer;
+use Taskbus\Json;
+use Taskbus\Portable;
+use Taskbus\TaskInput;
+use Taskbus\TaskResult;
 use Taskbus\Tasks;
 
 /**
@@ -14,6 +18,8 @@ use Taskbus\Tasks;
 final class Calls
 {
     private const CHUNK = 262_144;
+    private const OF_CALLS = [Answer::class, Child::class, Json::class, Portable::class, TaskInput::class,
+        TaskResult::class, Trace::class];
 
     /** @var array<int, Running> by process */
     private array $running = [];
@@ -35,6 +41,8 @@ final class Calls
         // Large messages of several calls pass through here. What a task uses is bounded in its process.
         ini_set('memory_limit', '-1');
         $loop->onSignal(SIGCHLD, $this->reap(...));
+        // Loaded once, and not by each call in its process.
+        array_map('class_exists', self::OF_CALLS);
     }
 
     /** From now on this is where answers go. */

@@ -19,6 +19,7 @@ final class Child
     public const ERROR = 2;
 
     private bool $isAnswered = false;
+    private readonly int $pid;
 
     /** @param resource $pipe to the parent */
     private function __construct(
@@ -26,6 +27,7 @@ final class Child
         private readonly string $uri,
         private readonly bool $isHeard,
     ) {
+        $this->pid = posix_getpid();
     }
 
     /**
@@ -48,6 +50,7 @@ final class Child
         $self = new self($pipe, $call->procedure($entry), (bool) ($call->details->receive_progress ?? false));
         register_shutdown_function($self->leave(...));
         $self->answer($self->perform($tasks, $entry, $call));
+        $tasks->forget();
         exit(0);
     }
 
@@ -106,11 +109,23 @@ final class Child
     /** The end; an early one where the task called exit(), or PHP gave up. */
     private function leave(): void
     {
+        if (posix_getpid() !== $this->pid) {
+            // A process that the task has forked does not answer for it.
+            return;
+        }
         if (!$this->isAnswered) {
             // It may be what has ended it.
             ini_set('memory_limit', '-1');
             $this->answer(Answer::lastWords());
         }
+        // After those that the task has registered.
+        register_shutdown_function(static function (): void {
+            while (ob_get_level() > 0 && ob_end_flush()) {
+                // The next one.
+            }
+            // To take PHP down in an orderly way would take ten times as long as the rest of a small call.
+            posix_kill(posix_getpid(), SIGKILL);
+        });
     }
 
     private function tell(int $kind, string $payload): void
