@@ -4,7 +4,6 @@ each contestant the same."""
 import fcntl
 import socket
 import time
-from pathlib import Path
 
 
 def noop() -> None:
@@ -19,7 +18,7 @@ def stamp(address: str) -> None:
 
 def gate(address: str, lock: str) -> None:
     """Occupy a worker: tell the probe at `address`, then wait until `lock` is released."""
-    with Path(lock).open() as file:
+    with open(lock) as file:
         _tell(address, "waiting")
         fcntl.flock(file, fcntl.LOCK_SH)
 
