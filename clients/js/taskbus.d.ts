@@ -258,3 +258,6 @@ export class TaskbusError extends Error {
   readonly args: readonly any[];
   readonly kwargs: {readonly [name: string]: any};
 }
+
+/** Whether it will pass by itself: a part of the bus is being started anew, or the connection. */
+export function passes(error: unknown): boolean;

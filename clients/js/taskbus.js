@@ -1,12 +1,12 @@
 // The bus for browsers and Node: log in, call, submit, and watch jobs, through every interruption.
 
 import {Connection} from "./connection.js";
-import {invalid, TaskbusError} from "./errors.js";
+import {invalid, passes, TaskbusError} from "./errors.js";
 import {answered, followed, stoppable} from "./follow.js";
 import {Lines} from "./lines.js";
 import {ENDS, journal, live} from "./live.js";
 
-export {Lines, TaskbusError};
+export {Lines, passes, TaskbusError};
 
 /** What a call returned, where that is not just one value. */
 export class Result {

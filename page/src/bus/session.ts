@@ -3,7 +3,7 @@
 
 import { computed, signal } from "@preact/signals";
 import {
-  connect, Result, TaskbusError,
+  connect, passes, Result, TaskbusError,
   type Bus, type ConnectionDetail, type ConnectionState, type JobFilter, type Kwargs, type Sendable,
 } from "taskbus";
 
@@ -20,11 +20,6 @@ export const who = signal("");
 export const linkTrouble = signal<Trouble | null>(null);
 export const isIn = computed(() => link.value === "live" || link.value === "lost");
 
-// Errors that pass by themselves, as when a part of the bus is started anew.
-const PASSING = new Set([
-  "taskbus.error.connection_lost", "taskbus.error.stopped", "taskbus.error.store_unavailable",
-  "wamp.error.canceled", "wamp.error.no_such_procedure", "wamp.error.authorization_failed",
-]);
 const RETRY_MS = 500;
 
 let bus: Bus | null = null;
@@ -127,7 +122,7 @@ export async function ask<T>(
       if (patient) await needed().ready(options);
       return (await needed().call(procedure, args, kwargs, options)) as T;
     } catch (error) {
-      if (!patient || !(error instanceof TaskbusError) || !PASSING.has(error.uri)) throw error;
+      if (!patient || !passes(error)) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
     signal?.throwIfAborted();
