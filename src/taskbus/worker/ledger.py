@@ -101,11 +101,10 @@ class Ledger:
             # By a slot whose connection does not await a delivery just now.
             self._say(slot, partial(self._admission.look, lane, slot.queue))
 
-    def sync(self, now: float) -> None:
-        """What was settled a moment ago outlives a power failure from now on."""
-        if self.sync_at < now:
-            self._store.sync()
-            self.sync_at = math.inf
+    def sync(self) -> None:
+        """What was settled outlives a power failure from now on."""
+        self._store.sync()
+        self.sync_at = math.inf
 
     def _step(self, slot: Slot, now: float) -> list[Change]:
         """What is to be stored of the slot's job now."""

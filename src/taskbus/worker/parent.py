@@ -121,7 +121,7 @@ class Worker:
         while not (self._is_over() and all(slot.idle for slot in self._slots)):
             self.step()
         self._store_rest_until = 0.0
-        self._tell(partial(self._ledger.sync, math.inf))
+        self._sync(math.inf)
         for slot in self._slots:
             self._leave(slot, self._clock())
         for spares in self._forkers or ():
@@ -134,7 +134,7 @@ class Worker:
             self._reload()
         self._ask()
         # By now the queue looks for the next jobs, and children run.
-        self._tell(partial(self._ledger.sync, self._clock()))
+        self._sync(self._clock())
         self._turn(self._wait())
         self._retire()
         self._tally.tend()
@@ -204,23 +204,33 @@ class Worker:
         for slot in self._slots:
             if slot.attempt is not None and slot.attempt.outcome is None:
                 self._tend(slot, slot.attempt, now, asked.get(slot.attempt.job.id))
-        self._tell(partial(self._ledger.commit, now))
+        if self._tell(partial(self._ledger.commit, now)):
+            # Not by a sync: some stores have nothing to do there, and take it while they are away.
+            self._store_pause = FIRST_PAUSE
         for slot in self._slots:
             if slot.waiting is not None:
                 self._start(slot, slot.waiting, now)
 
-    def _tell(self, words: Callable[[], None]) -> None:
-        """Tell the store; where it does not answer it is left alone, longer each time."""
+    def _sync(self, now: float) -> None:
+        """Bring to the disk what is due by then."""
+        if self._ledger.sync_at < now:
+            self._tell(self._ledger.sync)
+
+    def _tell(self, words: Callable[[], None]) -> bool:
+        """Tell the store, and whether it has taken it; where it does not answer it is left alone,
+        longer each time.
+        """
         now = self._clock()
         if now < self._store_rest_until:
-            return
+            return False
         try:
             words()
-            self._store_pause = FIRST_PAUSE
+            return True
         except StoreUnavailable as error:
             log.warning("%s; trying again in %.1f s", error, self._store_pause)
             self._store_rest_until = now + self._store_pause
             self._store_pause = min(LONGEST_PAUSE, self._store_pause * 2)
+            return False
 
     def _start(self, slot: Slot, job: Job, now: float) -> None:
         """Hand the job to a spare child, if one is ready."""
