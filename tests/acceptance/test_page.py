@@ -404,6 +404,7 @@ def test_the_keyboard_is_enough(bus: Bus, browser: Browser) -> None:
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=1)).to_be_focused()
         assert page.url.endswith(older)
+        expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible()
         press_until(page, "Tab", "Cancel")
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Let it go on")).to_be_focused()
