@@ -184,6 +184,13 @@ def check_queue(value: Any) -> str:
     )
 
 
+def check_flag(value: Any) -> bool:
+    """A setting that is on or off."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidArgument("value", value, "not true or false", "write true or false")
+
+
 def check_retention(value: Any) -> float:
     """Seconds for which an ended job is kept, with its journal and its result."""
     return _seconds("retention", value, 0.0, LONGEST_RETENTION)

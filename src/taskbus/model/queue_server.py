@@ -5,17 +5,11 @@ from typing import Any
 
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.network import check_networks
-from taskbus.model.options import check_queue
+from taskbus.model.options import check_flag, check_queue
 from taskbus.model.program import check_programs
 
 # Who needs no access key: nobody, or who is on this machine.
 OPEN_TO = (KEYS, LOOPBACK) = ("keys", "loopback")
-
-
-def _enabled(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise InvalidArgument("enabled", value, "not true or false", "write true or false")
 
 
 def _open_to(value: Any) -> str:
@@ -30,7 +24,7 @@ def _open_to(value: Any) -> str:
 
 
 OF_QUEUE_SERVER: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "enabled": ("queue_server", _enabled),
+    "enabled": ("queue_server", check_flag),
     "open_to": ("queue_server_open_to", _open_to),
     "queue": ("queue_server_queue", check_queue),
     "allow": ("queue_server_allow", check_networks),

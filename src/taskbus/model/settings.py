@@ -11,7 +11,7 @@ from typing import Any
 from taskbus.model.errors import InvalidArgument
 from taskbus.model.incoming import Incoming, check_incoming, check_target, check_verify
 from taskbus.model.located import LocatedToml
-from taskbus.model.options import DEFAULT_QUEUE, check_queue, check_retention
+from taskbus.model.options import DEFAULT_QUEUE, check_flag, check_queue, check_retention
 from taskbus.model.php import PhpSite
 from taskbus.model.queue_server import KEYS, OF_QUEUE_SERVER
 from taskbus.model.uri import RESERVED, check_uri
@@ -374,12 +374,6 @@ def _networks(value: Any) -> tuple[str, ...]:
         ) from None
 
 
-def _yes_or_no(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise InvalidArgument("value", value, "not true or false", "write true or false")
-
-
 def _seconds(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**31:
         return float(value)
@@ -426,7 +420,7 @@ _KEYS: dict[str, _Known] = {
         "client": ("php_client", _path),
         "tasks": ("php_tasks", _path),
         "processes": ("php_processes", _whole(1, 1000)),
-        "warm": ("php_warm", _yes_or_no),
+        "warm": ("php_warm", check_flag),
     },
     "gateway": {
         "body": ("gateway_body", _whole(1024, 16_000_000)),
