@@ -3,10 +3,12 @@
 import {answered, followed} from "./follow.js";
 import {pause} from "./pause.js";
 
-export const ENDS = new Set(["succeeded", "failed", "dead", "cancelled"]);
-const STATES = ["scheduled", "waiting", "queued", "running", "retrying", ...ENDS];
-const ALL = new Set(STATES);
+const ENDS = new Set(["succeeded", "failed", "dead", "cancelled"]);
+const STATES = new Set(["scheduled", "waiting", "queued", "running", "retrying", ...ENDS]);
 const READ_SECONDS = 0.5;
+
+export const isState = kind => STATES.has(kind);
+export const isFinal = state => ENDS.has(state);
 
 /**
  * Yields the list, the newest job first, at once and whenever it has changed; who takes it slowly
@@ -106,7 +108,7 @@ class List {
     else this.#stale.raise();
     // Another attempt begins anew.
     if (kind === "running") this.#progress.set(id, news.progress = null);
-    if (ALL.has(kind) && job?.seq < seq) Object.assign(news, {state: kind, seq});
+    if (isState(kind) && job?.seq < seq) Object.assign(news, {state: kind, seq});
     if (job) {
       this.#jobs.set(id, {...job, ...news});
       this.#changed.raise();

@@ -57,6 +57,12 @@ export type JobState =
   | "scheduled" | "waiting" | "queued" | "running" | "retrying"
   | "succeeded" | "failed" | "dead" | "cancelled";
 
+/** Whether an event of this kind is a change of state, to the state of that name. */
+export function isState(kind: string): kind is JobState;
+
+/** Whether a job in this state has ended. */
+export function isFinal(state: string): boolean;
+
 /** What `taskbus.job.list` tells of a job. Times are seconds since the epoch. */
 export interface JobSummary {
   id: string;

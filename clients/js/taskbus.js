@@ -4,9 +4,9 @@ import {Connection} from "./connection.js";
 import {invalid, passes, TaskbusError} from "./errors.js";
 import {answered, followed, stoppable} from "./follow.js";
 import {Lines} from "./lines.js";
-import {ENDS, journal, live} from "./live.js";
+import {isFinal, isState, journal, live} from "./live.js";
 
-export {Lines, passes, TaskbusError};
+export {isFinal, isState, Lines, passes, TaskbusError};
 
 /** What a call returned, where that is not just one value. */
 export class Result {
@@ -92,7 +92,7 @@ class Bus {
     // A task may have failed by an error that would pass if it were the bus's own.
     const isItsOwn = async ({uri}) => {
       const {args: [{state, error}]} = await answered({...request, uri: "taskbus.job.get"});
-      return ENDS.has(state) && error?.error === uri;
+      return isFinal(state) && error?.error === uri;
     };
     return value(await answered({...request, uri: "taskbus.job.wait", isFinal: isItsOwn}));
   }

@@ -15,13 +15,7 @@ export type Job = Omit<WholeJob, Large> & { [part in Large]: WholeJob[part] | nu
   left_out?: { [part in Large]?: number };
 };
 
-const STATES: ReadonlySet<string> = new Set<State>([
-  "scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "dead", "cancelled",
-]);
-const FINAL: ReadonlySet<string> = new Set<State>(["succeeded", "failed", "dead", "cancelled"]);
-
-export const isState = (kind: string): kind is State => STATES.has(kind);
-export const isFinal = (state: string): boolean => FINAL.has(state);
+export { isFinal, isState } from "taskbus";
 
 /** An error as a job keeps it. */
 export interface JobError {
