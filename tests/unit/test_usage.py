@@ -19,6 +19,7 @@ from tests.support.attempts import (
     HANDLERS,
     PATH,
     Watch,
+    children_of,
     finish,
     printed,
     running_job,
@@ -110,6 +111,22 @@ def test_too_much_cpu_time(spares: Spares, name: str) -> None:
     assert told["about"]["limit"] == 0.2
     assert told["about"]["used"] > 0.2
     assert told["message"].startswith(f"used {told['about']['used']:.2f} seconds of CPU time")
+
+
+def test_a_program_may_die_before_the_process_that_runs_it(
+    spares: Spares, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which then has the time to say that it was killed."""
+    attempt = begin(spares, Policy(cpu=0.2), "program")
+    monkeypatch.setattr(Limits, "kill", lambda _: None)
+    monkeypatch.setattr(attempt, "kill", lambda: os.kill(program(), signal.SIGKILL))
+
+    def program() -> int:
+        (pid,) = children_of(attempt.child.pid)
+        return pid
+
+    look_until_it_ends(spares, attempt)
+    assert failure(attempt)["error"] == "taskbus.error.cpu_exceeded"
 
 
 @pytest.mark.parametrize("way", ["child", "orphan", "session"])

@@ -197,22 +197,24 @@ class Attempt:
                 self._unsaved.append(("warning", load(body)))
         elif self._reported is None and kind in (RESULT, FAILURE):
             self._reported = Outcome(kind == RESULT, body)
-            if kind == FAILURE and self._ending == "timeout":
-                # It fails because it has to end: by exit() in its handler of TERM, for example.
-                self._reported = Outcome(False, failure_text(self._late()))
+            if kind == FAILURE and (why := self._ended_for()) is not None:
+                # It fails because it has to end: by exit() in its handler of TERM, for example, or
+                # as the program that it runs was killed a moment before itself.
+                self._reported = Outcome(False, failure_text(why))
 
     def _has_notes(self) -> bool:
         return bool(self._unsaved) or self._progress is not None or self._output.has_news
 
-    def _late(self) -> TaskTimeout:
-        return TaskTimeout(f"did not end within {self.job.timeout:g} seconds")
+    def _ended_for(self) -> TaskFailure | None:
+        """What we have ended it for, if that counts as its error."""
+        if self._overrun is None and self._ending == "timeout":
+            return TaskTimeout(f"did not end within {self.job.timeout:g} seconds")
+        return self._overrun
 
     def _judge(self, status: int) -> TaskFailure:
         """What the death of a child that reported nothing says."""
-        if self._overrun is not None:
-            return self._overrun
-        if self._ending == "timeout":
-            return self._late()
+        if (why := self._ended_for()) is not None:
+            return why
         if not os.WIFSIGNALED(status):
             code = os.WEXITSTATUS(status)
             return TaskKilled(f"the task's process exited with status {code} and no result")
