@@ -183,6 +183,26 @@ def test_none_at_all(queue: Queue) -> None:
     assert queue.stats() == QueueStats(0, 0, 0)
 
 
+def test_what_is_offered_is_there_and_told_once(queue: Queue) -> None:
+    assert queue.taken() == []
+    few = [Placement("low", 0), Placement("high", 900)]
+    many = [Placement(new_job_id(), 500, "many") for _ in range(1200)]
+    queue.offer(few)
+    queue.offer(many)
+    # Whatever else is said in between.
+    put(queue, "put")
+    assert queue.stats("many").ready == 1200
+    queue.offer([Placement("last", 0)])
+    assert queue.taken() == [*few, *many, Placement("last", 0)]
+    assert queue.taken() == []
+    assert [take(queue).job for _ in range(4)] == ["high", "put", "low", "last"]
+
+
+def test_none_offered(queue: Queue) -> None:
+    queue.offer([])
+    assert queue.taken() == []
+
+
 # Asking
 
 
@@ -433,6 +453,7 @@ def test_everything_fails_while_the_server_is_gone(service: Service) -> None:
     for one in (queue, never_connected):
         for say in (
             lambda: put(one, "other"),  # noqa: B023
+            lambda: one.offer([Placement("other", 500)]),  # noqa: B023
             one.request,
             one.fileno,
             one.stats,
@@ -442,6 +463,7 @@ def test_everything_fails_while_the_server_is_gone(service: Service) -> None:
         ):
             with pytest.raises(QueueUnavailable):
                 say()
+        assert one.taken() == []
         one.close()
 
 
@@ -504,7 +526,8 @@ def test_a_reservation_that_has_ended_is_another_ones() -> None:
         assert not queue.delete(delivery)
 
 
-def test_an_answer_that_breaks_off_is_an_unavailable_queue() -> None:
+@pytest.mark.parametrize("way", ["put", "offer"])
+def test_an_answer_that_breaks_off_is_an_unavailable_queue(way: str) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="taskbus-") as folder,
         socket.socket(socket.AF_UNIX) as server,
@@ -525,8 +548,14 @@ def test_an_answer_that_breaks_off_is_an_unavailable_queue() -> None:
             answering = pool.submit(answer)
             queue = BeanstalkdQueue(address, 60)
             try:
-                with pytest.raises(QueueUnavailable):
-                    put(queue, "job")
+                if way == "put":
+                    with pytest.raises(QueueUnavailable):
+                        put(queue, "job")
+                else:
+                    queue.offer([Placement("job", 500)])
+                    with pytest.raises(QueueUnavailable):
+                        queue.taken()
+                    assert queue.taken() == []
             finally:
                 done.set()
                 queue.close()

@@ -230,7 +230,7 @@ def test_a_job_whose_workers_all_die_is_dead(deaths: Deaths) -> None:
 
 @pytest.mark.parametrize(
     ("step", "delay", "accepted"),
-    [("adding", 0, 0), ("added", 0, 3), ("added", 60, 3), ("put", 0, 3)],
+    [("adding", 0, 0), ("added", 0, 3), ("added", 60, 3), ("offered", 0, 3)],
 )
 def test_who_accepts_jobs_dies(deaths: Deaths, step: str, delay: float, accepted: int) -> None:
     jobs = deaths.intake_dies(step, 3, delay)

@@ -73,6 +73,7 @@ STEPS = {
     # Who accepts jobs.
     "adding": _Step("store.add", "before"),
     "added": _Step("store.add", "after"),
+    "offered": _Step("queue.offer", "after"),
     "put": _Step("queue.put", "after"),
     # The chores.
     "due": _Step("store.advance", "after", _has({State.QUEUED})),

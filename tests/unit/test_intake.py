@@ -3,6 +3,7 @@
 import json
 import math
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -229,11 +230,12 @@ def test_accepted_jobs_are_stored_and_queued(site: Site) -> None:
     assert site.queued() == [high.id, low.id]
 
 
-def test_what_the_queue_took_is_noted_with_the_next_accept_or_flush(site: Site) -> None:
+def test_what_the_queue_took_is_noted_with_a_later_accept_or_flush(site: Site) -> None:
     first, second = prepared(), prepared()
     site.intake.accept([[first]])
     assert [one.job for one in site.store.unplaced(1e9, 9)] == [first.job.id]
     site.intake.accept([[second]])
+    site.intake.accept([])
     assert [one.job for one in site.store.unplaced(1e9, 9)] == [second.job.id]
     site.intake.flush()
     assert site.store.unplaced(1e9, 9) == []
@@ -257,6 +259,21 @@ def test_a_job_is_accepted_while_the_queue_is_down_and_queued_later(site: Site) 
     site.broker.start()
     site.chores.run()
     assert job.id in site.queued()
+    assert site.store.unplaced(1e9, 9) == []
+
+
+def test_jobs_that_the_queue_never_said_it_has_are_put_there_again(site: Site) -> None:
+    first, second = prepared(), prepared()
+    site.intake.accept([[first]])
+    with patch.object(site.queue, "taken", side_effect=QueueUnavailable("gone")):
+        site.intake.accept([[second]])
+    site.queue.taken()
+    site.intake.flush()
+    assert [one.job for one in site.store.unplaced(1e9, 9)] == [first.job.id, second.job.id]
+    assert site.queued() == [first.job.id, second.job.id]
+    site.now += 60
+    site.chores.run()
+    assert site.queued() == [first.job.id, second.job.id]
     assert site.store.unplaced(1e9, 9) == []
 
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import greenstalk
 
@@ -26,8 +27,14 @@ class _Client(greenstalk.Client[str]):
 
     used = DEFAULT_QUEUE
 
-    def put_all(self, placements: Sequence[Placement], ttr: int) -> None:
-        """Many puts in one write: answers come back in the order of the commands."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What was sent, and the answers that are to come.
+        self._offered: Sequence[Placement] = ()
+        self._answers: Sequence[bytes] = ()
+
+    def offer(self, placements: Sequence[Placement], ttr: int) -> None:
+        """Many puts in one write; see ``settle``, which comes before anything else is said."""
         commands, answers = [], []
         for one in placements:
             if one.queue != self.used:
@@ -38,8 +45,14 @@ class _Client(greenstalk.Client[str]):
             commands.append(b"put %d 0 %d %d\r\n%b\r\n" % (one.urgency, ttr, len(job), job))
             answers.append(b"INSERTED")
         self._sock.sendall(b"".join(commands))
-        for answer in answers:
+        self._offered, self._answers = placements, answers
+
+    def settle(self) -> Sequence[Placement]:
+        """Read the answers to the last ``offer``, in the order of its commands; what it was."""
+        for answer in self._answers:
             greenstalk._parse_response(self._reader.readline(), answer)
+        offered, self._offered, self._answers = self._offered, (), ()
+        return offered
 
     is_asked = False
     _is_deleting = False
@@ -111,12 +124,29 @@ class BeanstalkdQueue:
         self._queues = queues
         self._client: _Client | None = None
         self._lock = threading.RLock()
+        self._taken: list[Placement] = []
 
     def put(self, placements: Sequence[Placement]) -> None:
         """See Queue."""
-        for start in range(0, len(placements), _MOST_IN_FLIGHT):
+        for few in _in_parts(placements):
             with self._talk() as client:
-                client.put_all(placements[start : start + _MOST_IN_FLIGHT], self._ttr)
+                client.offer(few, self._ttr)
+                client.settle()
+
+    def offer(self, placements: Sequence[Placement]) -> None:
+        """See Queue."""
+        for few in _in_parts(placements):
+            with self._talk() as client:
+                client.offer(few, self._ttr)
+
+    def taken(self) -> Sequence[Placement]:
+        """See Queue."""
+        with self._lock:
+            if self._client is not None:
+                with self._talk():
+                    pass
+            taken, self._taken = self._taken, []
+            return taken
 
     def request(self, done: Delivery | None = None) -> None:
         """See Queue."""
@@ -186,12 +216,13 @@ class BeanstalkdQueue:
     @contextmanager
     def _talk(self) -> Iterator[_Client]:
         """The connection, made where there is none; after any failure it is thrown away, since
-        an answer may still be on its way.
+        an answer may still be on its way. The answers to an offer are read first.
         """
         with self._lock:
             try:
                 if self._client is None:
                     self._client = _connect(self._address, self._queues)
+                self._taken += self._client.settle()
                 yield self._client
             # greenstalk asserts that a line is whole, which it is not when the server dies.
             except (OSError, greenstalk.Error, ValueError, AssertionError) as error:
@@ -214,6 +245,12 @@ def _connect(address: str | tuple[str, int], queues: Collection[str]) -> _Client
     except BaseException:
         sock.close()
         raise
+
+
+def _in_parts(placements: Sequence[Placement]) -> Iterator[Sequence[Placement]]:
+    """No more than the connection carries before an answer has to be read."""
+    for start in range(0, len(placements), _MOST_IN_FLIGHT):
+        yield placements[start : start + _MOST_IN_FLIGHT]
 
 
 def _tube(queue: str) -> str:

@@ -413,12 +413,23 @@ class MemoryQueue:
         self._bell: int | None = None
         self._given: _Queued | None = None
         self._broken = False
+        self._taken: list[Placement] = []
 
     def put(self, placements: Sequence[Placement]) -> None:
         """See Queue."""
         with self._talk() as broker:
             for placement in placements:
                 broker.put(placement)
+
+    def offer(self, placements: Sequence[Placement]) -> None:
+        """See Queue."""
+        self.put(placements)
+        self._taken += placements
+
+    def taken(self) -> Sequence[Placement]:
+        """See Queue."""
+        taken, self._taken = self._taken, []
+        return taken
 
     def request(self, done: Delivery | None = None) -> None:
         """See Queue."""

@@ -177,19 +177,25 @@ class Intake:
         For each call the ids of its jobs, in order: of new ones, and of those that are there
         already under the same key; or the error that refuses this whole call, and no other one.
         Raises StoreUnavailable, and then nothing was accepted. A queue that is down delays the
-        jobs and loses nothing: a chore puts them there later.
+        jobs and loses nothing: a chore puts them there later, as what it never said it has.
         """
         fresh, answers = self._add(calls)
         self._placed = []
         self._bell.ring()
         placements = [one.job.placement for one in fresh if one.job.state is State.QUEUED]
+        # The queue has answered the last offer by now; for the answer to this one nobody waits.
+        self._hear()
         try:
-            self._queue.put(placements)
+            self._queue.offer(placements)
         except QueueUnavailable as error:
             log.warning("queue is down, %d jobs wait in the store: %s", len(placements), error)
-        else:
-            self._placed += placements
         return answers
+
+    def _hear(self) -> None:
+        try:
+            self._placed += self._queue.taken()
+        except QueueUnavailable as error:
+            log.warning("the last jobs that the queue was given are put there again: %s", error)
 
     def _add(
         self, calls: Sequence[Call]
@@ -220,7 +226,8 @@ class Intake:
                 return sifted.fresh, sifted.answers
 
     def flush(self) -> None:
-        """Tell the store what the queue has taken since the last commit."""
+        """Tell the store what the queue has taken and no commit has told it yet."""
+        self._hear()
         if self._placed:
             self._store.placed(self._placed)
             self._placed = []

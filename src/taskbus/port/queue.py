@@ -34,6 +34,14 @@ class Queue(Protocol):
         in order.
         """
 
+    def offer(self, placements: Sequence[Placement]) -> None:
+        """As ``put``, but the server's answer is left for ``taken``."""
+
+    def taken(self) -> Sequence[Placement]:
+        """What was offered and is in the queue, each once; waits for the server's answer. What
+        is never told may be there or not: the server, or the connection, broke.
+        """
+
     def request(self, done: Delivery | None = None) -> None:
         """Ask for the next delivery: of all its queues, the one of the highest priority. Nothing
         else may be said until ``take`` has answered with one. ``done`` is deleted before.

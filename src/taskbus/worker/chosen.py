@@ -25,6 +25,14 @@ class ChosenJob:
         """See Queue."""
         self._queue.put(placements)
 
+    def offer(self, placements: Sequence[Placement]) -> None:
+        """See Queue."""
+        self._queue.offer(placements)
+
+    def taken(self) -> Sequence[Placement]:
+        """See Queue."""
+        return self._queue.taken()
+
     def request(self, done: Delivery | None = None) -> None:
         """See Queue. A worker that asks twice could not claim it."""
         del done
