@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from taskbus import TaskInput
 from taskbus.worker import channel, child
@@ -61,9 +60,9 @@ def _make_deadly() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return job
 
-    def report_and_die(sock: int, outcome: Any) -> None:
+    def report_and_die(sock: int, ok: bool, told: str) -> None:
         _come("returned")
-        report(sock, outcome)
+        report(sock, ok, told)
         _come("reported")
 
     def die_once() -> None:

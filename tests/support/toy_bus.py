@@ -127,7 +127,7 @@ class Toy:
         if not data:
             self.end(0)
             return False
-        details = json.loads(data[4:])["details"]
+        details = json.loads(data)["details"]
         self.job, self.attempt = details["job"], details["attempt"]
         return True
 

@@ -4,9 +4,11 @@ import base64
 import json
 import os
 import signal
+import socket
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,13 @@ import pytest
 from taskbus.model.job import Note
 from taskbus.model.task import MOST_WARNINGS
 from taskbus.worker.attempt import Attempt
-from taskbus.worker.channel import MOST_CHILDREN, FrameReader, wait_readable
+from taskbus.worker.channel import (
+    MOST_CHILDREN,
+    FrameReader,
+    receive_job,
+    send_job,
+    wait_readable,
+)
 from taskbus.worker.output import LARGEST_CHUNK, MOST_OUTPUT, STREAMS
 from taskbus.worker.spares import ForkerGone, Spares
 from tests.support.attempts import (
@@ -306,8 +314,32 @@ def test_notes_are_given_again_until_they_are_saved(shared: Spares) -> None:
     finish(shared, attempt)
 
 
+def test_what_the_forker_is_told_to_bind_is_not_told_to_programs(shared: Spares) -> None:
+    _, notes = run(shared, "run_shell", 'echo "[$LD_BIND_NOW]"')
+    assert text_of(notes, "stdout") == "[]\n"
+
+
+@pytest.mark.parametrize("size", [10, 447, 448, 449, 3_000_000])
+def test_a_job_may_come_in_pieces(size: int) -> None:
+    ours, theirs = socket.socketpair()
+    job = b"x" * (size - 1)
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        received = pool.submit(receive_job, theirs.fileno())
+        send_job(ours, job)
+        assert received.result() == job + b"\n"
+
+
+@pytest.mark.parametrize("begun", [b"", b"{", b"x" * 1000])
+def test_who_never_gets_the_whole_job_gets_none(begun: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            ours.sendall(begun)
+        assert receive_job(theirs.fileno()) is None
+
+
 def test_frames_may_come_in_pieces() -> None:
-    data = b"P\0\0\0\2ab" + b"R\0\0\0\0" + b"E\0\0\1\0" + b"x" * 256
+    data = b"Pab\n" + b"R\n" + b"E" + b"x" * 256 + b"\n"
     reader = FrameReader()
     frames = [frame for byte in data for frame in reader.feed(bytes([byte]))]
     assert frames == [(b"P", b"ab"), (b"R", b""), (b"E", b"x" * 256)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from taskbus.handler import Handler
 from taskbus.model.json import load
-from taskbus.model.task import TaskInput, TaskResult
+from taskbus.model.task import TaskInput, TaskResult, as_result
 
 
 def own_handler(target: Sequence[str], _timeout: float | None) -> Handler:
@@ -17,6 +17,6 @@ def own_handler(target: Sequence[str], _timeout: float | None) -> Handler:
     given = load(given_text)
 
     def run(task: TaskInput) -> TaskResult:
-        return TaskResult.of(function(task, **given))
+        return as_result(function(task, **given))
 
     return run

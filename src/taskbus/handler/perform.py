@@ -24,11 +24,18 @@ class Outcome(NamedTuple):
 
 def perform(handler: Handler, task: TaskInput) -> Outcome:
     """Run the task; whatever it raises becomes a failed outcome."""
+    return Outcome(*perform_bare(handler, task))
+
+
+def perform_bare(handler: Handler, task: TaskInput) -> tuple[bool, str]:
+    """An Outcome's parts: a child, to which every page that it touches is copied, has no use for
+    the whole.
+    """
     try:
         result = handler(task)
-        return Outcome(True, dump_result(result.args, result.kwargs))
+        return True, dump_result(result.args, result.kwargs)
     except BaseException as error:  # noqa: BLE001 - its own words are the outcome
-        return Outcome(False, failure_text(error))
+        return False, failure_text(error)
 
 
 def signal_name(number: int) -> str:

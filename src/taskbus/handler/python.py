@@ -6,7 +6,7 @@ from typing import Any
 
 from taskbus.handler import Handler
 from taskbus.model.errors import TaskFailure
-from taskbus.model.task import TaskInput, TaskResult
+from taskbus.model.task import TaskInput, TaskResult, as_result
 
 
 def python_handler(target: str, _timeout: float | None) -> Handler:
@@ -27,15 +27,15 @@ def python_handler(target: str, _timeout: float | None) -> Handler:
 
 def _of_class(cls: Any) -> Handler:
     def run(task: TaskInput) -> TaskResult:
-        return TaskResult.of(cls().run(task))
+        return as_result(cls().run(task))
 
     return run
 
 
 def _of_function(function: Any) -> Handler:
     if _takes_task(function):
-        return lambda task: TaskResult.of(function(*task.args, **task.kwargs, task=task))
-    return lambda task: TaskResult.of(function(*task.args, **task.kwargs))
+        return lambda task: as_result(function(*task.args, **task.kwargs, task=task))
+    return lambda task: as_result(function(*task.args, **task.kwargs))
 
 
 def _takes_task(function: Any) -> bool:

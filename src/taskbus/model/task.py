@@ -68,7 +68,9 @@ class TaskResult:
         self.args = list(args)
         self.kwargs = kwargs
 
-    @classmethod
-    def of(cls, value: Any) -> "TaskResult":
-        """A plain return value becomes the single positional result."""
-        return value if isinstance(value, cls) else cls(value)
+
+def as_result(value: Any) -> TaskResult:
+    """A plain return value becomes the single positional result."""
+    # Most tasks return None, which need not be looked at more closely.
+    is_plain = value is None or not isinstance(value, TaskResult)
+    return TaskResult(value) if is_plain else value

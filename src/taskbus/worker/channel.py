@@ -1,7 +1,7 @@
 """The bytes between parent, forker and child. Lean: the forker imports this.
 
-Child to parent, on the child's socket: frames of one kind byte, a 32-bit big-endian length and a
-JSON body. Parent to child: one length and one JSON body, the job.
+Parent to child, on the child's socket: one line of JSON, the job. Child to parent: lines, each a
+letter that says what it is and JSON.
 
 Parent and forker speak in short packets (SOCK_SEQPACKET), one message each:
 
@@ -16,44 +16,44 @@ Parent and forker speak in short packets (SOCK_SEQPACKET), one message each:
 import os
 import select
 import socket
-import struct
 from collections.abc import Collection
 
 RESULT, FAILURE, PROGRESS, WARNING = b"R", b"E", b"P", b"W"
 
-_FRAME = struct.Struct("!cI")
-_LENGTH = struct.Struct("!I")
 PACKET = 256
+_END = ord("\n")
+# What most jobs fit in, and Python's own allocator.
+_SHORT, _LONG = 448, 65536
 # What is told of so many fits in a packet, and their descriptors in what Linux passes with one.
 MOST_CHILDREN = 16
 
 
 def send_frame(fd: int, kind: bytes, body: bytes) -> None:
-    """Child: one frame to the parent."""
-    data = _FRAME.pack(kind, len(body)) + body
+    """Child: one line to the parent; JSON as the bus writes it has no line breaks."""
+    data = kind + body + b"\n"
     while data:
         data = data[os.write(fd, data) :]
 
 
 def send_job(sock: socket.socket, body: bytes) -> None:
     """Parent: the job to a spare child."""
-    sock.sendall(_LENGTH.pack(len(body)) + body)
+    sock.sendall(body + b"\n")
 
 
 def receive_job(fd: int) -> bytes | None:
     """Child: wait for the job; None when the parent let go of this spare."""
-    header = _exactly(fd, _LENGTH.size)
-    return None if header is None else _exactly(fd, _LENGTH.unpack(header)[0])
+    data = os.read(fd, _SHORT)
+    return data if data and data[-1] == _END else _whole(fd, data)
 
 
-def _exactly(fd: int, size: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < size:
-        chunk = os.read(fd, size - len(data))
-        if not chunk:
-            return None
-        data += chunk
-    return bytes(data)
+def _whole(fd: int, data: bytes) -> bytes | None:
+    parts = []
+    while data:
+        parts.append(data)
+        if data[-1] == _END:
+            return b"".join(parts)
+        data = os.read(fd, _LONG)
+    return None
 
 
 def wait_readable(fds: Collection[int], seconds: float | None = None) -> list[int]:
@@ -68,18 +68,13 @@ class FrameReader:
     """Parent: bytes in, whole frames out."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._begun: list[bytes] = []
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """The frames (kind, body) that these bytes complete."""
-        buffer = self._buffer
-        buffer += data
-        frames = []
-        while len(buffer) >= _FRAME.size:
-            kind, length = _FRAME.unpack_from(buffer)
-            end = _FRAME.size + length
-            if len(buffer) < end:
-                break
-            frames.append((kind, bytes(buffer[_FRAME.size : end])))
-            del buffer[:end]
-        return frames
+        self._begun.append(data)
+        if b"\n" not in data:
+            return []
+        *lines, rest = b"".join(self._begun).split(b"\n")
+        self._begun = [rest]
+        return [(line[:1], line[1:]) for line in lines]

@@ -16,7 +16,8 @@ import sys
 # The socket module wraps this one in enums, which costs every child page faults.
 from _socket import socketpair
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os import _exit, close, getppid
 from typing import Any, NamedTuple, NoReturn
 
 from taskbus.handler import Handler, build
@@ -94,15 +95,15 @@ class Forker:
         """So many children. What is written to between two forks is copied for each of them: there
         is nothing but the fork itself.
         """
-        forker = os.getpid()
+        forker, prctl, handlers = os.getpid(), self._prctl, self._handlers
         made = [_Channels.made() for _ in range(count)]
         ends = [end for each in made for end in each.parents + each.childs]
         inherited = [self._control.fileno(), *self._children, *ends]
         pids = []
-        for channels in made:
+        for _, childs in made:
             pid = os.fork()
             if pid == 0:
-                self._become(channels, inherited, forker)
+                _become(childs, inherited, forker, prctl, handlers)
             pids.append(pid)
         for pid in pids:
             watch = os.pidfd_open(pid)
@@ -113,18 +114,6 @@ class Forker:
         self._control.sendmsg([told], [(_SOCKET, _RIGHTS, rights)])
         for end in ends:
             os.close(end)
-
-    def _become(self, channels: _Channels, inherited: Sequence[int], forker: int) -> NoReturn:
-        """A child's first steps."""
-        try:
-            self._prctl(_PR_SET_PDEATHSIG, _KILL)
-            if os.getppid() == forker:
-                for fd in inherited:
-                    if fd not in channels.childs:
-                        os.close(fd)
-                live(*channels.childs, self._handlers)
-        finally:
-            os._exit(1)
 
     def _reap(self, watch: int) -> bytes:
         """What to tell the parent of a dead child, once whatever it left running is dead too."""
@@ -140,6 +129,27 @@ class Forker:
         """The parent is dead: nobody would settle what the children do."""
         for pid in self._children.values():
             _kill_group(pid, _KILL)
+
+
+def _become(
+    channels: tuple[int, int, int],
+    inherited: Sequence[int],
+    forker: int,
+    prctl: Callable[..., int],
+    handlers: Mapping[str, Handler],
+) -> NoReturn:
+    """A child's first steps. Every object that it touches costs it a page: it has all that it needs
+    at hand.
+    """
+    try:
+        prctl(_PR_SET_PDEATHSIG, _KILL)
+        if getppid() == forker:
+            for fd in inherited:
+                if fd not in channels:
+                    close(fd)
+            live(*channels, handlers)
+    finally:
+        _exit(1)
 
 
 def _kill_group(pid: int, number: int) -> None:
@@ -173,7 +183,7 @@ def warm() -> None:
             send_job(ours, job)
             given = receive_job(theirs.fileno()) or b""
             outcome = run(theirs.fileno(), given, {"": lambda task: TaskResult(*task.args)})
-            report(theirs.fileno(), outcome)
+            report(theirs.fileno(), *outcome)
             ours.recv(PACKET)
 
 
@@ -198,6 +208,8 @@ def _failing(error: Exception) -> Handler:
 def main() -> NoReturn:
     """Entry point of the forker process."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    # For this process alone, not for the programs of its tasks.
+    os.environ.pop("LD_BIND_NOW", None)
     config = load(sys.stdin.buffer.read())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.path[:0] = config["path"]

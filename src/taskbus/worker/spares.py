@@ -15,6 +15,8 @@ from taskbus.model.errors import TaskbusError
 from taskbus.worker.channel import MOST_CHILDREN, PACKET, send_job
 
 _START_SECONDS = 60.0
+# The forker binds the functions of its libraries at its start, or each child would do so anew.
+_BOUND = {"LD_BIND_NOW": "1"}
 
 
 class ForkerGone(TaskbusError):
@@ -72,6 +74,7 @@ class Spares:
                     [*program, str(theirs.fileno())],
                     stdin=subprocess.PIPE,
                     pass_fds=[theirs.fileno()],
+                    env=os.environ | _BOUND if forker is None else None,
                     # A terminal's Ctrl-C is for the parent, which lets the job in hand finish.
                     start_new_session=True,
                 )

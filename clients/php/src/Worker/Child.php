@@ -52,20 +52,14 @@ final class Child
     /** null when the worker let go of this spare. */
     private function received(): ?string
     {
-        $header = $this->exactly(4);
-        return $header === null ? null : $this->exactly(unpack('N', $header)[1]);
-    }
-
-    private function exactly(int $size): ?string
-    {
         $parts = [];
-        for ($left = $size; $left > 0; $left -= strlen($part)) {
-            $part = $this->system->read($this->socket, $left);
+        do {
+            $part = $this->system->read($this->socket);
             if ($part === '') {
                 return null;
             }
             $parts[] = $part;
-        }
+        } while (!str_ends_with($part, "\n"));
         return implode('', $parts);
     }
 
@@ -92,6 +86,6 @@ final class Child
 
     private function tell(string $kind, string $body): void
     {
-        $this->system->write($this->socket, pack('aN', $kind, strlen($body)) . $body);
+        $this->system->write($this->socket, "$kind$body\n");
     }
 }
