@@ -24,7 +24,7 @@ class Taskbus:
 
     name = "taskbus"
     drain_jobs = 10_000
-    enqueue_jobs = 4000
+    enqueue_jobs = 8000
 
     def __init__(self, store: str = "", more: str = "", kind: str = "python") -> None:
         """`store`: the URL of one that is not the default; `more`: settings, as TOML; `kind`: what
