@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from autobahn.wamp.types import CallOptions
-from prometheus_client.parser import text_string_to_metric_families
 from standardwebhooks.webhooks import Webhook
 
 from taskbus.model.trace import Trace, parse_trace
 from tests.support.access_keys import new_key
+from tests.support.metrics import counted
 from tests.support.processes import PATIENCE
 from tests.support.quick import quick_folder
 from tests.support.router import Session
@@ -194,18 +194,6 @@ def test_without_a_trace_one_begins_where_spans_are_recorded(operator: Session) 
 @pytest.fixture(scope="module")
 def scrape(site: Site, operator: Session) -> Client:
     return Client(site, f"Bearer {new_key(site, 'metrics:*').token}")
-
-
-def counted(scrape: Client, name: str, **labels: str) -> float:
-    """The sum of what is told under this name, where the labels are these."""
-    answer = scrape("GET", "/metrics")
-    assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, "text/plain")
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(answer.body.decode())
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def test_metrics_are_for_keys_with_their_scope(site: Site, operator: Session) -> None:

@@ -16,16 +16,19 @@ import pytest
 from autobahn.wamp.exception import ApplicationError
 
 from taskbus.adapter.process import Presence
+from tests.support.access_keys import new_key
+from tests.support.metrics import counted
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.raw_wamp import RawCaller, raw_caller
 from tests.support.router import Session
 from tests.support.site import Site, alive, eventually, make_site, running_site
+from tests.support.web import Client
 
 pytestmark = pytest.mark.acceptance
 
 NAMESPACE = "com.example.called"
-CALLED, BRIEF, LATER, UNIQUE, PYTHON = (
-    f"{NAMESPACE}.{name}" for name in ("now", "brief", "later", "unique", "python")
+CALLED, BRIEF, LATER, UNIQUE, PYTHON, COUNTED = (
+    f"{NAMESPACE}.{name}" for name in ("now", "brief", "later", "unique", "python", "counted.*")
 )
 PROGRAM = f"php-{NAMESPACE}"
 PROCESSES = [f"{PROGRAM}-00", f"{PROGRAM}-01"]
@@ -43,6 +46,8 @@ php = "Called"
 php = "Called"
 timeout = 0.5
 [api."{NAMESPACE}.below.*"]
+php = "Called"
+[api."{COUNTED}"]
 php = "Called"
 [api."{NAMESPACE}.missing"]
 php = "No\\\\Such"
@@ -402,6 +407,25 @@ def test_a_router_that_restarts_is_joined_again(site: Site, gate: Gate) -> None:
     with site.joined() as caller:
         assert {caller.call(CALLED, "give", n) for n in range(4)} == set(range(4))
     assert backends(site) == before
+
+
+def test_calls_are_counted_and_a_restart_does_not_undo_it(site: Site, caller: Session) -> None:
+    scrape = Client(site, f"Bearer {new_key(site, 'metrics:*').token}")
+
+    def calls(outcome: str) -> float:
+        return counted(scrape, "taskbus_calls_total", task=COUNTED, outcome=outcome)
+
+    def call() -> None:
+        assert caller.call(f"{NAMESPACE}.counted.one", "give", 1) == 1
+        refused(caller.call, f"{NAMESPACE}.counted.two", "leave")
+
+    call()
+    eventually(lambda: (calls("succeeded"), calls("failed")) == (1, 1))
+    assert site.supervisorctl("restart", f"{PROGRAM}:*").returncode == 0
+    site.await_ready()
+    call()
+    eventually(lambda: (calls("succeeded"), calls("failed")) == (2, 2))
+    assert counted(scrape, "taskbus_call_seconds_count", task=COUNTED) == 4
 
 
 def test_a_backend_may_do_nothing_else(site: Site, caller: Session) -> None:

@@ -16,6 +16,7 @@ use Taskbus\Wamp\Loop;
 use Taskbus\Wamp\Options;
 use Taskbus\Wamp\Presence;
 use Taskbus\Wamp\Probe;
+use Taskbus\Wamp\Tally;
 use Taskbus\Wamp\Trace;
 
 test('frames are found however their bytes come', function (): void {
@@ -183,6 +184,39 @@ test('a presence is seen while its process has it, not longer', function (): voi
     same(3, json_decode((string) file_get_contents($file))->uris);
     $presence->drop();
     same(false, $isHeld());
+});
+
+test('counts are saved in time, and the next process goes on from them', function (): void {
+    $file = folder(['.keep' => '']) . '/x.tally';
+    $saved = fn (): mixed => json_decode((string) @file_get_contents($file), true)['counts'] ?? null;
+    $loop = new Loop();
+    $tally = new Tally($loop, $file);
+    $tally->call('com.x.*', true, 0.005);
+    $tally->call('com.x.*', false, 7200.0);
+    same(null, $saved());
+    $loop->until(fn (): bool => $saved() !== null);
+    $none = array_fill(0, 16, 0);
+    same([['call', 'com.x.*', ['succeeded' => 1, 'failed' => 1], [$none, 0],
+        [[1, ...array_fill(0, 14, 0), 1], 7200.005]]], $saved());
+    $next = new Tally($loop, $file);
+    $next->call('com.x.*', true, 0.006);
+    $next->save();
+    same([1, 1, ...array_fill(0, 13, 0), 1], $saved()[0][4][0]);
+    same(['succeeded' => 2, 'failed' => 1], $saved()[0][2]);
+});
+
+test('counts that cannot be read or saved are nobody\'s trouble', function (): void {
+    $folder = folder(['x.tally' => '{"bounds":[1],"counts":7', 'y.tally' => '{"bounds":[1],"counts":7}']);
+    foreach (['x', 'y'] as $name) {
+        $tally = new Tally(new Loop(), "$folder/$name.tally");
+        $tally->call('com.x.y', true, 1.0);
+        $tally->save();
+        same(1, count(json_decode((string) file_get_contents("$folder/$name.tally"), true)['counts']));
+    }
+    $tally = new Tally(new Loop(), "$folder/none/x.tally");
+    $tally->call('com.x.y', true, 1.0);
+    $tally->save();
+    (new Tally(new Loop(), ''))->call('com.x.y', true, 1.0);
 });
 
 test('what a guard watches does not outlive its owner', function (): void {

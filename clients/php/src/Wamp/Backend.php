@@ -28,6 +28,7 @@ final class Backend
     private readonly Tasks $tasks;
     private readonly Calls $calls;
     private readonly Presence $presence;
+    private readonly Tally $tally;
     private ?Session $session = null;
 
     /** @var list<int> */
@@ -48,7 +49,8 @@ final class Backend
         $this->tasks = new Tasks($options->tasks);
         $guard = new Guard();
         $guard->start();
-        $this->calls = new Calls($this->loop, $this->tasks, $guard, $options->calls);
+        $this->tally = new Tally($this->loop, $options->tallyFile);
+        $this->calls = new Calls($this->loop, $this->tasks, $guard, $options->calls, $this->tally);
         $this->presence = new Presence($options->readyFile);
     }
 
@@ -80,6 +82,7 @@ final class Backend
             $this->loop->until(fn (): bool => $this->stops > 0, $this->pause);
             $this->pause = min(1.5 * $this->pause, self::LONGEST_PAUSE);
         }
+        $this->tally->save();
         return 0;
     }
 

@@ -27,6 +27,9 @@ final class Calls
     /** @var array<int, array{Entry, Invocation, int}> by request; in the order of their coming */
     private array $waiting = [];
 
+    /** @var array<int, array{Entry, float}> those without an answer, and when they came, by request */
+    private array $open = [];
+
     private ?Session $session = null;
     private readonly string $memory;
 
@@ -36,6 +39,7 @@ final class Calls
         private readonly Tasks $tasks,
         private readonly Guard $guard,
         private readonly int $most,
+        private readonly Tally $tally,
     ) {
         $this->memory = (string) ini_get('memory_limit');
         // Large messages of several calls pass through here. What a task uses is bounded in its process.
@@ -64,6 +68,7 @@ final class Calls
     public function run(Entry $entry, Invocation $call): void
     {
         $late = "{$call->procedure($entry)} did not end within " . self::shown($entry->timeout) . ' seconds';
+        $this->open[$call->request] = [$entry, Loop::now()];
         $timer = $this->loop->after($entry->timeout, fn () => $this->end($call->request,
             Answer::failure($late, 'taskbus.error.timeout')));
         if (count($this->running) < $this->most) {
@@ -94,7 +99,7 @@ final class Calls
         if (isset($this->waiting[$request])) {
             $this->loop->cancel($this->waiting[$request][2]);
             unset($this->waiting[$request]);
-            $this->session?->answer($request, $answer);
+            $this->settle($request, $answer);
         }
         foreach ($this->running as $one) {
             if ($one->request === $request) {
@@ -121,7 +126,7 @@ final class Calls
         if ($pid < 0) {
             fclose($ours);
             $this->loop->cancel($timer);
-            $this->session?->answer($call->request, Answer::failure(
+            $this->settle($call->request, Answer::failure(
                 'cannot start a process: ' . pcntl_strerror(pcntl_get_last_error()),
                 'taskbus.error.handler_unreachable'));
             return;
@@ -161,8 +166,17 @@ final class Calls
             if ($one->progress !== null) {
                 $this->session?->progress($one->request, $one->progress);
             }
-            $this->session?->answer($one->request, $answer);
+            $this->settle($one->request, $answer);
         }
+    }
+
+    /** The answer to a call; its caller may have gone before. */
+    private function settle(int $request, Answer $answer): void
+    {
+        [$entry, $began] = $this->open[$request];
+        unset($this->open[$request]);
+        $this->tally->call($entry->uri, $answer->error === null, Loop::now() - $began);
+        $this->session?->answer($request, $answer);
     }
 
     /** Tells the progress of each call; where the router does not keep up, the newest alone. */

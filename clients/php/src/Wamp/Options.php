@@ -20,6 +20,7 @@ final class Options
           --tasks FOLDER       where Example\Task is Example/Task.php  (PROJECT/workers/php)
           --calls NUMBER       how many run at a time, each in a process; others wait  (32)
           --ready-file FILE    locked while it serves all its URIs  (none)
+          --tally-file FILE    how its calls have ended, for /metrics  (none)
 
         Exit status: 0 ended by a signal, 2 a wrong option or file, 3 the router does not let it in,
         4 the API map has no php entry below NAMESPACE.
@@ -35,6 +36,7 @@ final class Options
         public readonly string $tasks,
         public readonly int $calls,
         public readonly string $readyFile,
+        public readonly string $tallyFile,
     ) {
     }
 
@@ -61,6 +63,7 @@ final class Options
             '--tasks' => "$project/workers/php",
             '--calls' => '32',
             '--ready-file' => '',
+            '--tally-file' => '',
         ];
         $names = [];
         while ($words) {
@@ -89,7 +92,7 @@ final class Options
                 "--tasks: there is no folder {$given['--tasks']}; make it, or name the one with your classes");
         }
         return new self($names[0], $given['--router'], $given['--realm'], $given['--authid'], $given['--secret-file'],
-            $given['--tasks'], (int) $given['--calls'], $given['--ready-file']);
+            $given['--tasks'], (int) $given['--calls'], $given['--ready-file'], $given['--tally-file']);
     }
 
     /**
