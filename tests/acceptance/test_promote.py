@@ -70,6 +70,8 @@ promote_after = 0.2
 [api."{SH}"]
 exec = ["sh", "-c", "{SH_WAITS}", "{folder}/sh"]
 promote_after = 0.2
+[api."{SH}.foreground"]
+exec = ["sh", "-c", "{SH_WAITS}", "{folder}/forsaken"]
 [api."{STUBBORN}"]
 exec = ["sh", "-c", "{SH_STAYS}", "{folder}/stubborn"]
 promote_after = 0.2
@@ -205,6 +207,24 @@ def is_gone(session: Session) -> bool:
     except ApplicationError as error:
         return bool(error.error == "wamp.error.no_such_procedure")
     return False
+
+
+def test_what_was_no_job_yet_ends_with_the_router_and_a_job_goes_on(
+    bus: Bus, session: Session
+) -> None:
+    job = promoted(session.call(MARCH, str(bus.go_on), "one"))
+    session.begin(f"{SH}.foreground", on_progress=lambda _: None)
+    eventually((bus.folder / "forsaken").exists)
+    eventually(lambda: bus.pids("forsaken") != set())
+    pids = bus.pids("forsaken")
+    os.kill(bus.site.pid("router"), 9)
+    eventually(lambda: not alive(pids))
+    bus.site.await_ready()
+    bus.go()
+    with bus.site.joined() as again:
+        assert again.call("taskbus.job.wait", job) == 1
+        assert get(again, job)["attempt"] == 1
+    assert "Traceback" not in (bus.site.folder / f"var/log/{BACKEND}.log").read_text()
 
 
 def test_a_worker_takes_over_where_the_backend_dies(bus: Bus, session: Session) -> None:

@@ -18,11 +18,12 @@ class Calls:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._open: set[Deferred[Any]] = set()
+        self._held: set[Deferred[None]] = set()
         self._waiting: list[Deferred[None]] = []
         self._is_cut = False
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._open) + len(self._held)
 
     def watch(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint, whose calls are counted."""
@@ -36,10 +37,10 @@ class Calls:
 
     def hold(self, going_on: "Deferred[None]") -> None:
         """Count what goes on after its call was answered."""
-        self._open.add(going_on)
+        self._held.add(going_on)
 
         def closed(_result: Any) -> None:
-            self._open.discard(going_on)
+            self._held.discard(going_on)
             self._look()
 
         going_on.addBoth(closed)
@@ -54,8 +55,14 @@ class Calls:
     def cut(self) -> None:
         """Answer all that are open with an error; what they do may go on."""
         self._is_cut = True
+        for one in (*self._open, *self._held):
+            one.cancel()
+
+    def forsake(self) -> None:
+        """The session is gone, and with it whoever waits for an answer: end what can be ended."""
         for answer in tuple(self._open):
-            answer.cancel()
+            # Not at once: the session, which is told of the end, has yet to know that it is gone.
+            self._reactor.callLater(0, answer.cancel)
 
     def _closed(self, result: Any, answer: "Deferred[Any]") -> Any:
         self._open.discard(answer)
@@ -66,7 +73,7 @@ class Calls:
         return result
 
     def _look(self) -> None:
-        if not self._open:
+        if not len(self):
             waiting, self._waiting = self._waiting, []
             for done in waiting:
                 # Not at once: the session has yet to send what closed the last call.

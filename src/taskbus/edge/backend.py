@@ -58,6 +58,7 @@ class Backend:
 
     def leave(self) -> None:
         """See Service."""
+        self.calls.forsake()
 
     def retire(self) -> None:
         """See Service. Every call here has a timeout of its own."""
