@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,15 @@ from tests.support.web import Client
 TASKBUS = REPOSITORY / ".venv/bin/taskbus"
 
 
+GATE = "com.example.test.gate"
+
+
 @pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[Site]:
-    with running_site(folder) as up:
+    os.mkfifo(folder / "gate")
+    wait = f"read _ <{folder}/gate; echo '{{\"args\": [30]}}'"
+    entry = f"[api.\"{GATE}\"]\nexec = ['sh', '-c', '''{wait}''']\nmode = \"background\"\n"
+    with running_site(folder, entries=entry) as up:
         yield up
 
 
@@ -162,16 +168,27 @@ def test_an_interrupted_start_leaves_nothing_behind() -> None:
 
 
 def test_down_during_a_stop_waits_for_its_end(site: Site) -> None:
-    job = submit(site, "com.example.dante.countdown", 30, 0.1)
+    job = submit(site, GATE)
     eventually(lambda: "running" in journal(site, job))
     with command(site, "down") as first:
         eventually(lambda: "stopping" in site.taskbus("status").stderr)
         assert "stopping" in site.taskbus("up", "--detach").stderr
-        assert site.taskbus("down").returncode == 0
-        assert first.wait(PATIENCE) == 0
+        with command(site, "down") as second:
+            eventually(lambda: awaits_an_end(second.pid))
+            (site.folder / "gate").write_text("go on\n")
+            assert (first.wait(PATIENCE), second.wait(PATIENCE)) == (0, 0)
     assert site.taskbus("up", "--detach").returncode == 0
     assert site.taskbus("job", "--wait", job).stdout.strip() == "30"
     assert journal(site, job).count("running") == 1
+
+
+def awaits_an_end(pid: int) -> bool:
+    """Whether it has its eye on a process."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(fd) == "anon_inode:[pidfd]":
+                return True
+    return False
 
 
 def test_in_the_foreground_it_greets_at_once_and_ends_well_when_another_stops_it(

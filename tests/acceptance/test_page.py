@@ -411,6 +411,7 @@ def test_the_keyboard_is_enough(bus: Bus, browser: Browser) -> None:
         page.keyboard.press("Escape")
         expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_focused()
         page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Let it go on")).to_be_focused()
         press_until(page, "Tab", "Cancel the job")
         page.keyboard.press("Enter")
         job_page(page, "cancelled")

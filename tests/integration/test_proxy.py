@@ -210,10 +210,11 @@ def test_requests_of_one_connection_are_answered_in_order(
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(line) + line)
 
     upstream.answer = tell
+    asked = [b"GET /v1/%d HTTP/1.1\r\n%s\r\n" % (nth, HOST) for nth in range(5)]
     with connected(router) as client:
-        client.sendall(b"".join(b"GET /v1/%d HTTP/1.1\r\n%s\r\n" % (nth, HOST) for nth in range(5)))
-        for nth in range(5):
-            assert answer(client)[1] == b"GET /v1/%d HTTP/1.0" % nth
+        client.sendall(b"".join(asked[:-1]) + asked[-1][:-2] + b"Connection: close\r\n\r\n")
+        answered = re.findall(rb"GET /v1/\d HTTP/1\.0", rest(client))
+    assert answered == [b"GET /v1/%d HTTP/1.0" % nth for nth in range(5)]
 
 
 @pytest.mark.parametrize("path", [b"/v1/x", b"/call"])
