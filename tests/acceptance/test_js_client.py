@@ -2,10 +2,8 @@
 
 import base64
 import json
-import os
 import random
 import re
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -369,9 +367,9 @@ def test_no_line_is_lost_or_doubled_whatever_is_started_anew(
     await_news(hosts)
     site.supervisorctl("restart", "router")
     await_news(hosts)
-    # Their backend does not know that nobody waits for them any more.
-    for sleeper in napping.read_text().split():
-        os.kill(int(sleeper), signal.SIGKILL)
+    # Nobody waits for them any more.
+    nappers = {int(pid) for pid in napping.read_text().split()}
+    eventually(lambda: not alive(nappers))
     napping.unlink()
     enough.touch()
     for one in hosts.values():
