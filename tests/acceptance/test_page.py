@@ -420,6 +420,24 @@ def test_the_keyboard_is_enough(bus: Bus, browser: Browser) -> None:
     bus.tell("end")
 
 
+def test_a_question_asked_again_at_once_is_asked(bus: Bus, browser: Browser) -> None:
+    job = bus.submit(TELL)
+    with opened(bus, browser, f"#/jobs/{job}") as page:
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        # In one go: the browser tells of the first one's end only after that.
+        page.evaluate(
+            """() => {
+                const named = (name) => [...document.querySelectorAll("button")]
+                    .find((button) => button.textContent.trim() === name);
+                named("Let it go on").click();
+                named("Cancel").click();
+            }"""
+        )
+        expect(page.get_by_role("button", name="Let it go on")).to_be_focused()
+        page.get_by_role("button", name="Cancel the job").click()
+        job_page(page, "cancelled")
+
+
 def test_scripts_of_others_do_not_run_in_it(bus: Bus, browser: Browser) -> None:
     with visit(browser, f"{bus.url}#/connect") as seen:
         page = seen.page

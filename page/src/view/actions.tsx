@@ -1,6 +1,6 @@
 // What can be done about a job in its state.
 
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 
 import { ask } from "../bus/session";
 import { troubleOf, type Trouble } from "../bus/trouble";
@@ -18,13 +18,12 @@ interface Props {
 
 export function Actions({ job, state, onDone }: Props) {
   const [isBusy, setBusy] = useState(false);
-  const [isAsking, setAsking] = useState(false);
   const [wrong, setWrong] = useState<Trouble | null>(null);
+  const question = useRef<HTMLDialogElement>(null);
 
   const act = async (procedure: string) => {
     setBusy(true);
     setWrong(null);
-    setAsking(false);
     try {
       await ask(procedure, [job.id], {});
       onDone();
@@ -42,7 +41,7 @@ export function Actions({ job, state, onDone }: Props) {
     <>
       <div class="actions">
         {!isFinal(state) && (
-          <button type="button" class="danger" disabled={isBusy} onClick={() => setAsking(true)}>
+          <button type="button" class="danger" disabled={isBusy} onClick={() => question.current!.showModal()}>
             <Icon name="stop" /> Cancel
           </button>
         )}
@@ -54,14 +53,12 @@ export function Actions({ job, state, onDone }: Props) {
         <a class="button" href={to(["call"], { uri: job.uri, from: job.id })}><Icon name="edit" /> Submit again</a>
       </div>
       {wrong && <TroubleBox trouble={wrong} title="That was refused" />}
-      {isAsking && (
-        <Dialog title="Cancel this job?" confirm="Cancel the job" dismiss="Let it go on"
-          onConfirm={() => act("taskbus.job.cancel")} onDismiss={() => setAsking(false)}>
-          <p>{state === "running"
-            ? "Its processes get five seconds to end, and are killed then."
-            : "It will not run. It can be retried later."}</p>
-        </Dialog>
-      )}
+      <Dialog dialog={question} title="Cancel this job?" confirm="Cancel the job" dismiss="Let it go on"
+        onConfirm={() => act("taskbus.job.cancel")}>
+        <p>{state === "running"
+          ? "Its processes get five seconds to end, and are killed then."
+          : "It will not run. It can be retried later."}</p>
+      </Dialog>
     </>
   );
 }
