@@ -9,7 +9,7 @@ from autobahn.wamp.exception import ApplicationError
 
 from tests.support.gate import GATED, Gate, a_gate
 from tests.support.router import Session
-from tests.support.site import Site, eventually, running_site
+from tests.support.site import Site, command_lines, eventually, running_site
 
 pytestmark = pytest.mark.acceptance
 
@@ -52,14 +52,7 @@ def state(session: Session, job: str) -> str:
 
 def programs(words: str) -> list[int]:
     """Processes with these words in their command line."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if words.encode() in file.read_bytes():
-                found.append(int(file.parent.name))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
+    return [pid for pid, line in command_lines() if words in line]
 
 
 def test_a_job_that_waits_is_cancelled_at_once(site: Site, session: Session) -> None:

@@ -98,7 +98,7 @@ class Site:
 
     def kill(self) -> None:
         """End it at once, if it is up: what supervisord started dies with it."""
-        for pid, line in _command_lines():
+        for pid, line in command_lines():
             if "supervisord" in line and str(self.folder) in line:
                 os.kill(pid, signal.SIGKILL)
 
@@ -108,7 +108,7 @@ class Site:
 
     def processes(self) -> list[str]:
         """Command lines of the processes that name this site."""
-        return [line for _, line in _command_lines() if str(self.folder) in line]
+        return [line for _, line in command_lines() if str(self.folder) in line]
 
 
 @contextmanager
@@ -150,15 +150,9 @@ def eventually(look: Callable[[], T], seconds: float = PATIENCE) -> T:
 
 def children(pid: int) -> list[int]:
     """The processes whose parent is this one."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
-    return found
+    return [
+        child for child, stat in _of_each("stat") if int(stat.rpartition(")")[2].split()[1]) == pid
+    ]
 
 
 def descendants(pid: int) -> set[int]:
@@ -168,13 +162,19 @@ def descendants(pid: int) -> set[int]:
 
 def alive(pids: set[int]) -> set[int]:
     """Those that still run: a zombie has no command line any more."""
-    return {pid for pid, line in _command_lines() if line and pid in pids}
+    return {pid for pid, line in command_lines() if line and pid in pids}
 
 
-def _command_lines() -> Iterator[tuple[int, str]]:
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+def command_lines() -> Iterator[tuple[int, str]]:
+    """Every process and its words, a blank after each."""
+    return ((pid, words.replace("\0", " ")) for pid, words in _of_each("cmdline"))
+
+
+def _of_each(name: str) -> Iterator[tuple[int, str]]:
+    # Not by a pattern: looking whether a file is there fails for a process that has just ended.
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            yield int(file.parent.name), file.read_bytes().replace(b"\0", b" ").decode()
+            yield int(pid), Path(f"/proc/{pid}/{name}").read_text(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue
 

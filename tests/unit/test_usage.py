@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +27,24 @@ from tests.support.attempts import (
     step,
     take,
 )
+from tests.support.processes import REPOSITORY
 from tests.support.site import eventually
+from tests.support.users import with_users
 
 MIB = 1024 * 1024
 BURN = "while :; do :; done"
+# Who may see only their own processes are told that there are others, and refused what they use.
+HIDING = """
+set -e
+mount -t proc -o hidepid=1 proc /proc
+setpriv --reuid=65534 --regid=65534 --clear-groups "$@" || exit $?
+"""
+LOOK = """
+import os
+from taskbus.worker.usage import Usage
+os.setsid()
+print(Usage(os.getpid()).look().memory > 0)
+"""
 PROGRAM = {"com.t.program": {"kind": "exec", "target": ["sh", "-c", BURN]}}
 
 
@@ -176,6 +191,26 @@ def test_cpu_time_does_not_become_less() -> None:
     before = usage.look().cpu
     usage._cpu = before + 1000
     assert usage.look().cpu == before + 1000
+
+
+def test_processes_of_others_may_be_hidden(tmp_path: Path) -> None:
+    within = (
+        *with_users(tmp_path),
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount",
+        "sh",
+        "-c",
+        HIDING,
+        "sh",
+    )
+    done = subprocess.run(
+        [*within, sys.executable, "-c", LOOK],
+        capture_output=True, text=True, check=False, cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}/src"},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 @pytest.mark.parametrize("name", ["burn", "program"])

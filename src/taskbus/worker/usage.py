@@ -161,11 +161,11 @@ def _processes() -> Iterator[_Process]:
 
 
 def _process(pid: int) -> _Process | None:
-    """None when it is gone."""
+    """None when it is gone, or another user's of whom /proc tells nothing (its option hidepid)."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             line = file.read()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
         return None
     # The name, in parentheses, may hold anything.
     fields = line.rpartition(b")")[2].split()
