@@ -10,6 +10,7 @@ from autobahn.wamp.types import CallOptions
 from standardwebhooks import WebhookVerificationError
 
 from tests.support.access_keys import new_key
+from tests.support.processes import PATIENCE
 from tests.support.quick import quick_folder
 from tests.support.receiver import Receiver, answering, receiving, verified
 from tests.support.router import Session
@@ -225,7 +226,7 @@ def test_a_gone_endpoint_is_disabled_and_that_is_told(session: Session, receiver
     put(session, "gone", url=url, topics=["com.example.shop.gone"])
     [job] = publish(session, "com.example.shop.gone")["deliveries"]
     ended(session, "gone", job, "failed")
-    args, _ = heard.get(timeout=10)
+    args, _ = heard.get(timeout=PATIENCE)
     assert (args[0]["client"], args[0]["reason"]) == ("gone", "it answered HTTP 410")
     assert receiver.await_events("watcher")[0]["data"]["client"] == "gone"
     assert session.call("taskbus.hook.get", "gone")["disabled"]["reason"] == "it answered HTTP 410"

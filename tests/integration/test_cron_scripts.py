@@ -18,10 +18,10 @@ import pytest
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallResult
 
+from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.router import (
     BRIDGE_KEY,
     BRIDGE_SECRET,
-    REPOSITORY,
     Router,
     Session,
     joined,
@@ -36,7 +36,6 @@ SCRIPTS = {
 }
 ECHO = "com.example.dante.echo"
 FULL = "com.example.dante.full"
-SECONDS = 30
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -88,7 +87,7 @@ def call(request: pytest.FixtureRequest, router: Router, secrets: Path) -> Call:
             | environment,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -325,7 +324,7 @@ class Bridge:
         self._server.close()
 
     def signed_by(self, secret: str) -> bool:
-        head, body = self._requests.get(timeout=SECONDS).split(b"\r\n\r\n", 1)
+        head, body = self._requests.get(timeout=PATIENCE).split(b"\r\n\r\n", 1)
         fields = parse_qs(urlsplit(head.split(b" ")[1].decode()).query)
         signed = "".join(fields[name][0] for name in ("key", "timestamp", "seq", "nonce"))
         digest = hmac.digest(secret.encode(), signed.encode() + body, hashlib.sha256)

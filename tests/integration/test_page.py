@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.processes import REPOSITORY
+from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.router import Router, running_router
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,7 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
 def ask(
     router: Router, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)
     try:
         # Nothing is added to the path, and nothing is asked for but what the test says.
         connection.putrequest(method, path, skip_accept_encoding=True)

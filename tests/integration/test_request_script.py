@@ -13,13 +13,12 @@ from taskbus.model.access import new_token
 from taskbus.model.errors import StaleSignature, Unauthenticated
 from taskbus.model.signed_request import Signed, parse_signature
 from tests.support.http_server import Request, serving
-from tests.support.processes import REPOSITORY
+from tests.support.processes import PATIENCE, REPOSITORY
 
 pytestmark = pytest.mark.integration
 
 SCRIPT = REPOSITORY / "cron/request.sh"
 ID, TOKEN = new_token()
-SECONDS = 30
 
 Send = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -78,7 +77,7 @@ def send(requests: tuple[str, list[Request]], key_file: Path) -> Send:
             capture_output=True,
             text=True,
             env={"PATH": "/usr/bin:/bin", **environment},
-            timeout=SECONDS,
+            timeout=PATIENCE,
             check=False,
         )
 

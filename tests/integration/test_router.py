@@ -15,9 +15,9 @@ from autobahn.wamp.types import CallOptions
 
 from taskbus.site.router import TemplateError, render_node
 from tests.support.bridge import post
+from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.router import (
     NOTIFY_TOPIC,
-    REPOSITORY,
     Router,
     Session,
     Via,
@@ -303,7 +303,7 @@ def test_the_bridge_publishes_under_the_namespaces_only(
     status, answer = post(router, "/publish", {"topic": topic, "args": [1], "kwargs": {"a": 2}})
     assert status == 200
     if allowed:
-        assert events.get(timeout=10) == ((1,), {"a": 2})
+        assert events.get(timeout=PATIENCE) == ((1,), {"a": 2})
     else:
         assert answer["error"] == DENIED
         backend.call("wamp.session.count")  # anything published would have come before its answer
@@ -391,7 +391,7 @@ def test_cbor_is_not_offered(router: Router) -> None:
 
 
 def test_the_start_page_is_served_beside_the_services(router: Router) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)
     connection.request("GET", "/")
     response = connection.getresponse()
     assert response.status == 200

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+from tests.support.processes import PATIENCE
 from tests.support.router import BRIDGE_KEY, BRIDGE_SECRET
 
 
@@ -46,7 +47,7 @@ def post(
     digest = hmac.digest(secret.encode(), b"".join(parts) + body, hashlib.sha256)
     signed["signature"] = base64.urlsafe_b64encode(digest).decode()
     query = urlencode({name: signed[name] for name in signed if fields.get(name, "") is not None})
-    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=PATIENCE)
     try:
         connection.request("POST", f"{path}?{query}", body, {"Content-Type": content_type})
         response = connection.getresponse()

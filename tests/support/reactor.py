@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-PATIENCE = 30.0
+from tests.support.processes import PATIENCE
 
 
 class Reactor(Clock):

@@ -33,16 +33,13 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.python.failure import Failure
 
 from taskbus.site.router import render_node
+from tests.support.processes import PATIENCE, REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 REALM = "realm1"
 NAMESPACES = ("com.example.dante", "com.example.shop")
 NOTIFY_TOPIC = "com.example.queue.notify"
 BRIDGE_KEY, BRIDGE_SECRET = "cron", "the bridge's secret"
 _BOOTED = "NODE_BOOT_COMPLETE"
-_BOOT_SECONDS = 60
-_STOP_SECONDS = 10
-_ANSWER_SECONDS = 10
 
 Via = Literal["socket", "websocket"]
 
@@ -70,7 +67,7 @@ class Router:
         """Ends the node; its exit status."""
         self.process.terminate()
         try:
-            return self.process.wait(_STOP_SECONDS)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
@@ -108,7 +105,7 @@ def start_router(
     router = Router(folder, port, process, [])
     settled = threading.Event()
     threading.Thread(target=_follow, args=(router, settled), daemon=True).start()
-    settled.wait(_BOOT_SECONDS)
+    settled.wait(PATIENCE)
     if not any(_BOOTED in line for line in router.log):
         router.stop()
         raise RuntimeError("the router did not boot:\n" + "".join(router.log[-40:]))
@@ -320,9 +317,9 @@ def _begin(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[
 
     def wait() -> Any:
         try:
-            outcome = outcomes.get(timeout=_ANSWER_SECONDS)
+            outcome = outcomes.get(timeout=PATIENCE)
         except queue.Empty:
-            raise TimeoutError(f"no answer within {_ANSWER_SECONDS} seconds") from None
+            raise TimeoutError(f"no answer within {PATIENCE:g} seconds") from None
         if isinstance(outcome, Failure):
             raise outcome.value  # type: ignore[misc]
         return outcome

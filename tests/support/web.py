@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-PATIENCE = 30.0
+from tests.support.processes import PATIENCE
 
 
 class Node(Protocol):

@@ -10,7 +10,8 @@ from taskbus.core.intake import Intake
 from taskbus.edge.batch import Batch
 from taskbus.model.errors import IdempotencyMismatch, StoreUnavailable
 from taskbus.model.job import Submission
-from tests.support.reactor import PATIENCE, Reactor
+from tests.support.processes import PATIENCE
+from tests.support.reactor import Reactor
 
 
 class Bus:
