@@ -26,11 +26,10 @@ export async function* live(connection, {uri, tag, state, limit}, signal) {
     signal: all,
   });
   const page = {connection, uri: "taskbus.job.list", request: {...chosen, state, limit}, signal: all};
-  const broken = Promise.race([hear(list, entries), read(list, page)]);
-  broken.catch(() => {});
+  Promise.all([hear(list, entries), read(list, page)]).catch(error => list.fail(error));
   try {
     while (true) {
-      await Promise.race([list.changed(), broken]);
+      await list.changed();
       yield list.take();
     }
   } finally {
@@ -67,6 +66,7 @@ class List {
   #jobs = new Map();
   #changed = new Flag();
   #stale = new Flag(true);
+  #failure = null;
   // What was heard of jobs that may be on the next page only: since a page was asked for, and before.
   #progress = new Map();
   #progressBefore = new Map();
@@ -85,7 +85,14 @@ class List {
     this.#progress = new Map();
   }
 
+  /** There is no more news, and this is why. */
+  fail(error) {
+    this.#failure = {error};
+    this.#changed.raise();
+  }
+
   take() {
+    if (this.#failure) throw this.#failure.error;
     this.#changed.lower();
     return [...this.#jobs.values()];
   }

@@ -588,6 +588,43 @@ def test_the_next_call_is_made_when_all_was_taken_that_the_last_one_brought(
     ]  # fmt: skip
 
 
+def test_a_list_that_is_kept_for_days_takes_no_more_memory(hosts: dict[str, JavaScript]) -> None:
+    """The busier the bus, the more often it is told anew."""
+    kept = hosts["node"].run(
+        """async live => {
+            const {live: lists} = await import(live);
+            const {setFlagsFromString} = await import("node:v8");
+            const {runInNewContext} = await import("node:vm");
+            setFlagsFromString("--expose-gc");
+            const used = () => { runInNewContext("gc")(); return process.memoryUsage().heapUsed; };
+            let at = 0;
+            const entry = () => (
+                {position: ++at, job: "x", kind: "progress", data: {fraction: 0, message: ""}}
+            );
+            const answers = {
+                "taskbus.journal.read": () => ({position: 0}),
+                "taskbus.job.list": () => [{id: "x", seq: 0, state: "running"}],
+                "taskbus.journal.follow": async tell => {
+                    for (let n = 0; n < 1000; n++) {
+                        await new Promise(resolve => setImmediate(resolve));
+                        tell({args: [[entry()]]});
+                    }
+                },
+            };
+            const call = async (uri, args, kwargs, {onProgress}) =>
+                ({args: [await answers[uri](onProgress)]});
+            const connection = {ready: async () => {}, call};
+            let times = 0, before;
+            for await (const list of lists(connection, {}, new AbortController().signal)) {
+                if (++times === 1000) before = used();
+                if (times === 6000) return used() - before;
+            }
+        }""",
+        (CLIENT / "live.js").as_uri(),
+    )
+    assert kept < 500_000
+
+
 def test_the_lock_names_no_registry() -> None:
     packages = json.loads((REPOSITORY / "package-lock.json").read_text())["packages"]
     assert {one.get("resolved") for one in packages.values()} == {None, "clients/js", "page"}
