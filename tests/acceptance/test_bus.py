@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,21 +186,27 @@ def test_the_notify_topic_hears_of_every_new_job(site: Site, principal: str) -> 
         assert eventually(told)
 
 
-def one_of(name: str) -> Callable[[Site], list[int]]:
-    return lambda site: [site.pid(name)]
+def one_of(name: str) -> Callable[[Site], Callable[[], list[int]]]:
+    def found(site: Site) -> Callable[[], list[int]]:
+        pid = site.pid(name)
+        return lambda: [pid]
+
+    return found
 
 
-def task_children(site: Site) -> list[int]:
+def task_children(site: Site) -> Callable[[], list[int]]:
     """All that one worker's forkers have forked, whether it runs a task now or is about to."""
+    worker = site.pid("worker-00")
 
     def of_each() -> list[list[int]]:
-        found = [children(forker) for forker in children(site.pid("worker-00"))]
+        found = [children(forker) for forker in children(worker)]
         return found if all(found) else []
 
-    return [pid for pids in eventually(of_each) for pid in pids]
+    return lambda: [pid for pids in eventually(of_each) for pid in pids]
 
 
-VICTIMS: dict[str, Callable[[Site], list[int]]] = {
+# What is slow to find is found before the burst, which may be over otherwise.
+VICTIMS: dict[str, Callable[[Site], Callable[[], list[int]]]] = {
     "worker": one_of("worker-00"),
     "task child": task_children,
     "beanstalkd": one_of("beanstalkd"),
@@ -223,36 +230,33 @@ def ask(site: Site, procedure: str, *args: Any) -> Any:
     return answered[0]
 
 
-def states(site: Site, ids: set[str]) -> list[str]:
-    listed = ask(site, "taskbus.job.list", None, f"{DANTE}.sleeper", None, 1000)
+def ended(call: Callable[..., Any], ids: set[str]) -> int:
+    """How many of these jobs have ended, by calls of this kind."""
+    listed = call("taskbus.job.list", None, f"{DANTE}.sleeper", None, 1000)
     found = [job["state"] for job in listed if job["id"] in ids]
     assert len(found) == len(ids)
-    return found
-
-
-def ended(site: Site, ids: set[str]) -> int:
-    return sum(state in ("succeeded", "failed") for state in states(site, ids))
+    return sum(state in ("succeeded", "failed") for state in found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_accepted_is_lost_by_kill_9(site: Site, victim: str) -> None:
     site.await_ready()
+    look = VICTIMS[victim](site)
     request = {"uri": f"{DANTE}.sleeper", "args": [0.05]}
     with site.joined() as session:
         ids = set(session.call("taskbus.job.submit_many", [request] * BURST))
-    assert len(ids) == BURST
-
-    eventually(lambda: ended(site, ids) >= BEFORE_THE_BLOW)
-    pids = VICTIMS[victim](site)
-    assert ended(site, ids) < BURST, "the burst was over before the blow"
+        assert len(ids) == BURST
+        eventually(lambda: ended(session.call, ids) >= BEFORE_THE_BLOW)
+        pids = look()
+        assert ended(session.call, ids) < BURST, "the burst was over before the blow"
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             assert victim == "task child"  # It had just ended.
 
-    eventually(lambda: ended(site, ids) == BURST, BURST_SECONDS)
+    eventually(lambda: ended(partial(ask, site), ids) == BURST, BURST_SECONDS)
     site.await_ready()  # The burst may have ended before the victim was replaced.
     with site.joined() as session:
         for job in ids:

@@ -94,12 +94,13 @@ def refusal(session: Session, procedure: str, *args: Any) -> str | None:
 
 
 def test_nothing_accepted_is_lost_by_kill_9(site: Site) -> None:
+    worker = site.pid("worker-00")
     with site.joined() as session:
         # On four slots these take five seconds at least: to look and to strike takes less.
         jobs = submit(session, BURST, 0.1)
         assert len(jobs) == BURST
         eventually(lambda: ended(session, jobs) >= BEFORE_THE_BLOW)
-        os.kill(site.pid("worker-00"), signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
         assert ended(session, jobs) < BURST, "the burst was over before the blow"
         eventually(lambda: ended(session, jobs) == BURST, BURST_SECONDS)
         check_journals(session, jobs)
