@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ NAMESPACE = "com.example.called"
 CALLED, BRIEF, LATER, UNIQUE, PYTHON, COUNTED = (
     f"{NAMESPACE}.{name}" for name in ("now", "brief", "later", "unique", "python", "counted.*")
 )
+BELOW = f"{NAMESPACE}.below.it"
 PROGRAM = f"php-{NAMESPACE}"
 PROCESSES = [f"{PROGRAM}-00", f"{PROGRAM}-01"]
 DOC = (REPOSITORY / "docs/php.md").read_text()
@@ -189,6 +191,7 @@ def test_large_arguments_and_results(caller: Session) -> None:
     ("does", "error", "message", "about"),
     [
         ("fail", "com.example.error.no_shop", "no such shop", {"shop": "x"}),
+        ("silence", "com.example.error.no_shop", "no such shop", {"shop": "x"}),
         ("crash", "taskbus.error.task_failed", "DomainException: of all things",
          {"type": "DomainException"}),
         ("leave", "taskbus.error.task_failed", "the task called exit()",
@@ -275,10 +278,71 @@ def test_a_call_ends_as_its_process_does(site: Site, caller: Session) -> None:
 
 def test_a_process_that_a_task_forks_does_not_answer_for_it(caller: Session) -> None:
     assert caller.call(CALLED, "fork") == 1
+    assert caller.call(CALLED, "twins") == "the parent"
 
 
 def test_two_calls_do_not_draw_the_same_numbers(caller: Session) -> None:
     assert len({caller.call(CALLED, "draw") for _ in range(4)}) == 4
+
+
+@contextmanager
+def by_hand(site: Site, tasks: Path) -> Iterator[int]:
+    """A third process for ``BELOW``."""
+    with subprocess.Popen(
+        [
+            "php", REPOSITORY / "clients/php/wamp.php", BELOW.removesuffix(".it"),
+            "--router", f"unix:{site.socket}",
+            "--secret-file", site.var / "secrets/php",
+            "--tasks", tasks,
+        ],
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr
+            assert "serving 1 URIs" in process.stderr.readline()
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def until(caller: Session, does: str, backend: int) -> None:
+    """Call it until that process has run it; they take turns."""
+    assert backend in [caller.call(BELOW, does) for _ in range(2 * len(PROCESSES) + 2)]
+
+
+def hold_in(backend: int, caller: Session, gate: Gate) -> tuple[int, Held]:
+    """A call that waits in this process, and how many do by now."""
+    for count in range(1, 2 * len(PROCESSES) + 3):
+        held = gate.hold(caller, uri=BELOW)
+        if held.backend == backend:
+            return count, held
+    raise AssertionError(f"{backend} takes no calls")
+
+
+def test_a_destructor_that_throws_concerns_its_own_call_alone(
+    site: Site, caller: Session, gate: Gate
+) -> None:
+    with by_hand(site, site.folder / "tasks") as backend:
+        count, held = hold_in(backend, caller, gate)
+        for _ in range(2):
+            until(caller, "regret", backend)
+        gate.let_pass(count)
+        assert held.result() == held.pid
+
+
+def test_an_error_handler_of_the_sites_code_is_for_its_calls(
+    site: Site, caller: Session, gate: Gate, tmp_path: Path
+) -> None:
+    (tmp_path / "Called.php").write_text(f"""<?php
+    set_error_handler(fn ($level, $words) => throw new ErrorException($words, 0, $level));
+    require '{REPOSITORY}/tests/support/php/Called.php';
+    """)
+    with by_hand(site, tmp_path) as backend:
+        count, held = hold_in(backend, caller, gate)
+        for _ in range(2):
+            until(caller, "strict", backend)
+        gate.let_pass(count)
+        assert held.result() == held.pid
 
 
 def test_a_call_that_is_queued_becomes_the_job_that_python_would_make_of_it(

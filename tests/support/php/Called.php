@@ -11,9 +11,13 @@ use Taskbus\TaskResult;
 final class Called implements TaskInterface
 {
     private bool $isEloquent = false;
+    private bool $hasRegrets = false;
 
     public function __destruct()
     {
+        if ($this->hasRegrets) {
+            throw new DomainException('regretted');
+        }
         if ($this->isEloquent) {
             fwrite(STDERR, "destructed\n");
         }
@@ -37,6 +41,13 @@ final class Called implements TaskInterface
     private function fail(): never
     {
         throw new TaskFailure('no such shop', 'com.example.error.no_shop', shop: 'x');
+    }
+
+    /** The same without a log. */
+    private function silence(): never
+    {
+        fclose(STDERR);
+        $this->fail();
     }
 
     private function crash(): never
@@ -96,6 +107,32 @@ final class Called implements TaskInterface
         }
         pcntl_waitpid($pid, $status);
         return 1;
+    }
+
+    /** A process of its own, which comes back as well. */
+    private function twins(): string
+    {
+        $pid = pcntl_fork();
+        $pid === 0 || pcntl_waitpid($pid, $status);
+        return $pid === 0 ? 'the child' : 'the parent';
+    }
+
+    /** Fails when its answer is made. Tells the parent's process. */
+    private function regret(): int
+    {
+        $this->hasRegrets = true;
+        return posix_getppid();
+    }
+
+    /** The parent's process, where a warning is an exception. */
+    private function strict(): ?int
+    {
+        try {
+            trigger_error('warned', E_USER_WARNING);
+        } catch (ErrorException) {
+            return posix_getppid();
+        }
+        return null;
     }
 
     private function draw(): int

@@ -47,6 +47,7 @@ final class Backend
     {
         $this->loop = new Loop();
         $this->tasks = new Tasks($options->tasks);
+        self::setErrorHandlerAside();
         $guard = new Guard();
         $guard->start();
         $this->tally = new Tally($this->loop, $options->tallyFile);
@@ -200,9 +201,19 @@ final class Backend
         };
     }
 
+    /**
+     * What the site's code does with warnings, from when it is loaded, is for its calls: they take it
+     * back. Here a signal is a warning, and nothing else.
+     */
+    private static function setErrorHandlerAside(): void
+    {
+        set_error_handler(null);
+    }
+
     /** @param list<Entry> $entries */
     private function load(array $entries): void
     {
+        restore_error_handler();
         foreach ($entries as $entry) {
             if (!$entry->isBackground && !class_exists($entry->class, false)) {
                 $problem = Probe::problem($this->tasks, $entry->class);
@@ -213,5 +224,6 @@ final class Backend
                 }
             }
         }
+        self::setErrorHandlerAside();
     }
 }

@@ -49,8 +49,16 @@ final class Child
         @ini_set('memory_limit', $memory);
         $self = new self($pipe, $call->procedure($entry), (bool) ($call->details->receive_progress ?? false));
         register_shutdown_function($self->leave(...));
-        $self->answer($self->perform($tasks, $entry, $call));
-        $tasks->forget();
+        // The one of the site's code; the backend has set it aside.
+        restore_error_handler();
+        try {
+            $self->answer($self->perform($tasks, $entry, $call));
+            $tasks->forget();
+        } catch (\Throwable $error) {
+            // A destructor's, perhaps. Further up the stack is the parent's code, which would take this
+            // process for the backend.
+            error_log((string) $error);
+        }
         exit(0);
     }
 
@@ -97,20 +105,28 @@ final class Child
 
     private function answer(Answer $answer): void
     {
+        if ($this->isForked()) {
+            return;
+        }
         $this->isAnswered = true;
         $error = (string) $answer->error;
+        $this->tell($answer->error === null ? self::RESULT : self::ERROR,
+            pack('NN', strlen($error), strlen($answer->args)) . $error . $answer->args . $answer->kwargs);
         if ($answer->error !== null) {
             Log::warning("$this->uri failed: " . Json::decode($answer->args)[0] . " ($error)");
         }
-        $this->tell($answer->error === null ? self::RESULT : self::ERROR,
-            pack('NN', strlen($error), strlen($answer->args)) . $error . $answer->args . $answer->kwargs);
+    }
+
+    /** A process that the task has forked does not answer for it. */
+    private function isForked(): bool
+    {
+        return posix_getpid() !== $this->pid;
     }
 
     /** The end; an early one where the task called exit(), or PHP gave up. */
     private function leave(): void
     {
-        if (posix_getpid() !== $this->pid) {
-            // A process that the task has forked does not answer for it.
+        if ($this->isForked()) {
             return;
         }
         if (!$this->isAnswered) {
