@@ -17,6 +17,9 @@ const WRONG_OPTION = 2;
 Job::logErrors();
 // Another value, in a php.ini of old, would change numbers.
 ini_set('serialize_precision', '-1');
+// A task, or a program that it starts, would wait for what nobody writes there.
+fclose(STDIN);
+$stdin = fopen('/dev/null', 'r');
 
 $words = array_slice($argv, 1);
 if (array_intersect(['-h', '--help'], $words)) {

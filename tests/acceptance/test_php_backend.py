@@ -281,6 +281,10 @@ def test_a_process_that_a_task_forks_does_not_answer_for_it(caller: Session) -> 
     assert caller.call(CALLED, "twins") == "the parent"
 
 
+def test_nothing_is_to_be_read_from_stdin(caller: Session) -> None:
+    assert caller.call(CALLED, "listen") == "end\n"
+
+
 def test_two_calls_do_not_draw_the_same_numbers(caller: Session) -> None:
     assert len({caller.call(CALLED, "draw") for _ in range(4)}) == 4
 

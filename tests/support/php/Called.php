@@ -135,6 +135,12 @@ final class Called implements TaskInterface
         return null;
     }
 
+    /** What a program reads from its stdin. */
+    private function listen(): string
+    {
+        return shell_exec('cat; echo end');
+    }
+
     private function draw(): int
     {
         return mt_rand();
