@@ -187,6 +187,13 @@ def test_output(spares: Spares) -> None:
     assert len(complaints) == 3
 
 
+def test_a_task_ends_with_its_job(spares: Spares) -> None:
+    attempt, notes = run(spares, "regret")
+    assert told(attempt, True)["args"] == [1]
+    assert text_of(notes) == "destructed\n"
+    assert "DomainException: regretted" in text_of(notes, "stderr")
+
+
 def test_progress(spares: Spares) -> None:
     _, notes = run(spares, "progress")
     assert notes == [("progress", {"fraction": 1.0, "message": "zażółć"})]

@@ -58,10 +58,14 @@ final class Tasks
         return $this->made[$class];
     }
 
-    /** Ends the tasks that were made: their destructors run. */
+    /** Ends the tasks that were made: their destructors run. What one throws is for the log. */
     public function forget(): void
     {
-        $this->made = [];
+        try {
+            $this->made = [];
+        } catch (\Throwable $error) {
+            error_log((string) $error);
+        }
     }
 
     /** Runs the task; whatever it throws is the answer. */

@@ -55,8 +55,8 @@ final class Child
             $self->answer($self->perform($tasks, $entry, $call));
             $tasks->forget();
         } catch (\Throwable $error) {
-            // A destructor's, perhaps. Further up the stack is the parent's code, which would take this
-            // process for the backend.
+            // As of a log that the task has closed. Further up the stack is the parent's code, which would
+            // take this process for the backend.
             error_log((string) $error);
         }
         exit(0);

@@ -44,6 +44,8 @@ final class Job
             });
         });
         $answer = $tasks->answer($class, $request, $progress);
+        // Here, as a warm process leaves without PHP's own end.
+        $tasks->forget();
         exit(0);
     }
 

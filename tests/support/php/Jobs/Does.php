@@ -12,6 +12,16 @@ use Taskbus\TaskResult;
 /** Does what the first argument says, one of the methods below, with the others. */
 final class Does implements TaskInterface
 {
+    private bool $hasRegrets = false;
+
+    public function __destruct()
+    {
+        if ($this->hasRegrets) {
+            echo "destructed\n";
+            throw new \DomainException('regretted');
+        }
+    }
+
     public function run(TaskInput $task): mixed
     {
         $arguments = $task->args;
@@ -27,6 +37,13 @@ final class Does implements TaskInterface
     private function fail(): never
     {
         throw new TaskFailure('as asked', 'com.example.error.asked', value: 'x', remedy: 'do not ask');
+    }
+
+    /** Fails when its result is there. */
+    private function regret(): int
+    {
+        $this->hasRegrets = true;
+        return 1;
     }
 
     private function crash(): never
