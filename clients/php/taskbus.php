@@ -451,7 +451,9 @@ final class Portable
             is_string($value) => self::flawOfText($place, $value),
             is_float($value) && !is_finite($value) =>
                 [$place, $value, 'not a finite number', 'send null or a text instead'],
-            $value instanceof \JsonSerializable => self::flaw($place, $value->jsonSerialize(), $deeper),
+            // One that names itself is its properties.
+            $value instanceof \JsonSerializable && ($named = $value->jsonSerialize()) !== $value =>
+                self::flaw($place, $named, $deeper),
             $value instanceof \BackedEnum => null,
             is_array($value), is_object($value) => self::flawOfParts($place, $value, $deeper),
             !is_scalar($value) && $value !== null => [

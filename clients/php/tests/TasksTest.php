@@ -104,6 +104,13 @@ test('what no door can carry is refused with its place', function (): void {
     same('{"args":["\"\u0000"],"kwargs":{}}', answered('return "\"\0";'));
 });
 
+test('an object that names itself for JSON is looked at once', function (): void {
+    $named = 'new class implements JsonSerializable { public $x = %s; function jsonSerialize(): static { return $this; } }';
+    same('args[0].x', json_decode(answered(sprintf("return $named;", 'NAN')))->kwargs->field);
+    same('{"args":[' . Json::encode(array_fill(0, 101, ['x' => 1])) . '],"kwargs":{}}',
+        answered(sprintf("return array_fill(0, 101, $named);", '1')));
+});
+
 test('a result that is too large is refused', function (): void {
     $answer = json_decode(answered('return str_repeat("x", 16000000);'));
     same('taskbus.error.invalid_result', $answer->error);
