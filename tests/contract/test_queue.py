@@ -6,10 +6,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import greenstalk
 import pytest
 
 from taskbus.adapter.beanstalkd import BeanstalkdQueue
@@ -52,11 +53,11 @@ class MemoryService:
 class BeanstalkdService:
     def __init__(self, connections: ExitStack, server: Beanstalkd) -> None:
         self._connections = connections
-        self._address = server.address
-        self.stop, self.start = server.stop, server.start
+        self.address = server.address
+        self.stop, self.start, self.drain = server.stop, server.start, server.drain
 
     def connect(self, *queues: str, ttr: int = 60) -> Queue:
-        queue = BeanstalkdQueue(self._address, ttr, queues or (DEFAULT_QUEUE,))
+        queue = BeanstalkdQueue(self.address, ttr, queues or (DEFAULT_QUEUE,))
         self._connections.callback(queue.close)
         return queue
 
@@ -524,6 +525,34 @@ def test_a_reservation_that_has_ended_is_another_ones() -> None:
         assert not queue.touch(delivery)
         assert not queue.release(delivery, 0)
         assert not queue.delete(delivery)
+
+
+@pytest.mark.integration
+def test_what_is_no_text_is_delivered_and_deleted_like_any_other() -> None:
+    with beanstalkd() as service:
+        with closing(greenstalk.Client(service.address, use="taskbus", encoding=None)) as stranger:
+            stranger.put(b"\xff\xfe\0", priority=0)
+        queue = service.connect()
+        put(queue, "job")
+        delivery = take(queue)
+        assert delivery.job == "\\xff\\xfe\0"
+        assert queue.delete(delivery)
+        assert take(queue).job == "job"
+
+
+@pytest.mark.integration
+def test_a_server_that_takes_no_more_says_why() -> None:
+    with beanstalkd() as service:
+        queue = service.connect()
+        put(queue, "job")
+        service.drain()
+        with pytest.raises(QueueUnavailable, match="refuses: DrainingError"):
+            put(queue, "other")
+        queue.offer([Placement("other", 500)])
+        with pytest.raises(QueueUnavailable, match="refuses: DrainingError"):
+            queue.taken()
+        # What it has, it still gives.
+        assert take(queue).job == "job"
 
 
 @pytest.mark.parametrize("way", ["put", "offer"])

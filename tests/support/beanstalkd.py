@@ -1,6 +1,7 @@
 """A real beanstalkd on a Unix socket, with a binlog, that a test may stop and start again."""
 
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ class Beanstalkd:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def drain(self) -> None:
+        """From the next command on it takes no more entries."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGUSR1)
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

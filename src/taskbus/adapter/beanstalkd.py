@@ -76,7 +76,9 @@ class _Client(greenstalk.Client[str]):
         line = self._reader.readline()
         self._sock.settimeout(_PATIENCE)
         number, size = greenstalk._parse_response(line, b"RESERVED")
-        return greenstalk.Job(int(number), self._read_chunk(int(size)).decode())
+        # Whatever somebody else has put there: as it names no job, it is deleted like any other.
+        body = self._read_chunk(int(size)).decode("ascii", "backslashreplace")
+        return greenstalk.Job(int(number), body)
 
     def _read_deleted(self) -> None:
         try:
@@ -228,8 +230,7 @@ class BeanstalkdQueue:
             except (OSError, greenstalk.Error, ValueError, AssertionError) as error:
                 self.close()
                 raise QueueUnavailable(
-                    f"beanstalkd at {self._address} does not answer: "
-                    f"{str(error) or type(error).__name__}"
+                    f"beanstalkd at {self._address} {_problem(error)}"
                 ) from error
 
 
@@ -245,6 +246,13 @@ def _connect(address: str | tuple[str, int], queues: Collection[str]) -> _Client
     except BaseException:
         sock.close()
         raise
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, greenstalk.BeanstalkdError):
+        # Its words are empty: the server says no more than its name.
+        return f"refuses: {type(error).__name__}"
+    return f"does not answer: {str(error) or type(error).__name__}"
 
 
 def _in_parts(placements: Sequence[Placement]) -> Iterator[Sequence[Placement]]:
