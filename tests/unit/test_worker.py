@@ -27,6 +27,7 @@ from taskbus.worker.channel import (
 )
 from taskbus.worker.output import LARGEST_CHUNK, MOST_OUTPUT, STREAMS
 from taskbus.worker.spares import ForkerGone, Spares
+from tests.support import forkless
 from tests.support.attempts import (
     HANDLERS,
     PATH,
@@ -498,6 +499,31 @@ def test_a_spare_that_died_unnoticed_runs_nothing() -> None:
         Attempt(job, job.uri, child, own, 0.0, 20.0)
     child.close()
     assert result(own, "add", 1) == [11]
+    own.close()
+
+
+def test_a_machine_short_of_processes_costs_no_job_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    short = tmp_path / "short"
+    monkeypatch.setenv(forkless.VARIABLE, str(short))
+    handlers = {**HANDLERS, "com.t.run": {"kind": "python", "target": f"{forkless.__name__}:run"}}
+    own = Spares(handlers, PATH, 2)
+    own.hear()
+    short.touch()
+    # The next ones are asked for, and cannot be made.
+    attempt = begin(own, "with_grandchild")
+    grandchild = int(printed(own, attempt))
+    eventually(lambda: "have to wait" in "".join(capfd.readouterr()))
+    assert alive({grandchild})
+    attempt.kill()
+    finish(own, attempt)
+    assert failure(attempt)["error"] == "taskbus.error.killed"
+    child = take(own)
+    assert own.take() is None
+    short.unlink()
+    take(own).close()
+    child.close()
     own.close()
 
 

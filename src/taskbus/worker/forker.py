@@ -28,6 +28,7 @@ from taskbus.worker.child import live, report, run
 
 _PR_SET_PDEATHSIG = 1
 _WARM_ROUNDS = 30
+_AGAIN_MILLISECONDS = 1000
 _SOCKET, _RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 _KILL = int(signal.SIGKILL)
 
@@ -57,6 +58,8 @@ class Forker:
         # have to be undone in every child.
         self._children: dict[int, int] = {}
         self._prctl = ctypes.CDLL(None).prctl
+        # Children that were asked for and are not made yet.
+        self._owed = 0
 
     def run(self) -> None:
         """Serve until the parent is gone."""
@@ -72,28 +75,32 @@ class Forker:
         self._poll.register(control, select.POLLIN)
         while True:
             exits = []
+            ready = self._poll.poll(_AGAIN_MILLISECONDS if self._owed else None)
             # No more than a packet has room for; the others are still ready in the next round.
-            for fd, _ in self._poll.poll()[:MOST_CHILDREN]:
+            for fd, _ in ready[:MOST_CHILDREN]:
                 if fd != control:
                     exits.append(self._reap(fd))
                 elif not self._obey(self._control.recv(PACKET)):
                     return
             if exits:
                 self._control.send(b"exits %b" % b" ".join(exits))
+            while self._owed and self._fork(min(self._owed, MOST_CHILDREN)):
+                pass
 
     def _obey(self, packet: bytes) -> bool:
         command, *words = packet.split() if packet else (b"",)
         if command == b"fork":
-            self._fork(int(words[0]))
+            self._owed += int(words[0])
         elif command == b"kill":
             pid, number = map(int, words)
             if pid in self._children.values():
                 _kill_group(pid, number)
         return bool(packet)
 
-    def _fork(self, count: int) -> None:
+    def _fork(self, count: int) -> bool:
         """So many children. What is written to between two forks is copied for each of them: there
-        is nothing but the fork itself.
+        is nothing but the fork itself. False where the machine has no room for them all just now,
+        of which the jobs in hand must not die.
         """
         forker, prctl, handlers = os.getpid(), self._prctl, self._handlers
         made = [_Channels.made() for _ in range(count)]
@@ -101,7 +108,11 @@ class Forker:
         inherited = [self._control.fileno(), *self._children, *ends]
         pids = []
         for _, childs in made:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                sys.stderr.write(f"the next children have to wait: {error}\n")
+                break
             if pid == 0:
                 _become(childs, inherited, forker, prctl, handlers)
             pids.append(pid)
@@ -109,11 +120,14 @@ class Forker:
             watch = os.pidfd_open(pid)
             self._children[watch] = pid
             self._poll.register(watch, select.POLLIN)
-        rights = array("i", [end for each in made for end in each.parents])
-        told = b"spares %b" % b" ".join([b"%d" % pid for pid in pids])
-        self._control.sendmsg([told], [(_SOCKET, _RIGHTS, rights)])
+        if pids:
+            rights = array("i", [end for each in made[: len(pids)] for end in each.parents])
+            told = b"spares %b" % b" ".join([b"%d" % pid for pid in pids])
+            self._control.sendmsg([told], [(_SOCKET, _RIGHTS, rights)])
         for end in ends:
             os.close(end)
+        self._owed -= len(pids)
+        return len(pids) == count
 
     def _reap(self, watch: int) -> bytes:
         """What to tell the parent of a dead child, once whatever it left running is dead too."""
