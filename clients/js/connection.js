@@ -3,7 +3,7 @@
 import {closed, notConnected, TaskbusError} from "./errors.js";
 import {Link} from "./link.js";
 import {Backoff, pause, withSignal} from "./pause.js";
-import {checkPayload, checkTimeout, checkUri} from "./values.js";
+import {checkPayload, checkSeconds, checkUri} from "./values.js";
 
 // After so long it was no mere blink between two failures.
 const STEADY_SECONDS = 5;
@@ -41,7 +41,7 @@ export class Connection {
     options.signal?.throwIfAborted();
     checkUri(uri);
     checkPayload(args, kwargs);
-    checkTimeout(options.timeout);
+    if (options.timeout !== undefined) checkSeconds("timeout", options.timeout);
     this.#over.signal.throwIfAborted();
     if (!this.#link) throw notConnected();
     return this.#link.call(uri, args, kwargs, options);

@@ -1,8 +1,16 @@
 // A job's output as lines. Its events have pieces of it, cut anywhere, as text or as base64.
 
+import {invalid} from "./errors.js";
+
 const STREAMS = ["stdout", "stderr"];
 // What is said while an attempt goes on.
 const ASIDE = new Set(["progress", "warning", "cancelling"]);
+
+/** Throws TaskbusError where there is no such stream; undefined is both. */
+export function checkStream(stream) {
+  if (stream === undefined || STREAMS.includes(stream)) return;
+  throw invalid("stream", stream, "not a stream of output", "send stdout or stderr, or nothing for both");
+}
 
 /** Events in, lines out, each with the `seq` and time `at` of the event that ended it. */
 export class Lines {

@@ -3,8 +3,9 @@
 import {Connection} from "./connection.js";
 import {invalid, passes, TaskbusError} from "./errors.js";
 import {answered, followed, stoppable} from "./follow.js";
-import {Lines} from "./lines.js";
+import {checkStream, Lines} from "./lines.js";
 import {isFinal, isState, journal, live} from "./live.js";
+import {checkSeconds, checkUri} from "./values.js";
 
 export {isFinal, isState, Lines, passes, TaskbusError};
 
@@ -23,6 +24,8 @@ export class Result {
 export async function connect({
   url, ticket, key, authid, realm = "realm1", heartbeat = 20, onState, signal,
 } = {}) {
+  checkUri(realm, "realm");
+  checkSeconds("heartbeat", heartbeat);
   const login = {url: address(url), ...credentials(ticket, key, authid), realm, heartbeat};
   signal?.throwIfAborted();
   const connection = new Connection(login, onState);
@@ -126,6 +129,7 @@ class Bus {
   }
 
   async *#lines(job, stream, signal) {
+    checkStream(stream);
     const lines = new Lines();
     for await (const event of this.#events(job, 0, signal)) {
       for (const line of lines.push(event)) {
@@ -159,13 +163,14 @@ function address(url) {
   return found.href;
 }
 
-function credentials(ticket, key, authid) {
+function credentials(ticket, key, authid = "browser") {
   const isText = one => typeof one === "string" && one !== "";
+  if (!isText(authid)) throw invalid("authid", authid, "not a name", "send that of a principal");
   if (isText(key) && ticket === undefined) {
     const [, id, secret] = key.split("_");
     if (!id || !secret) throw invalid("key", "...", "not an access key", 'send all of "tb_..._..."');
     return {authid: id, ticket: key};
   }
-  if (isText(ticket) && key === undefined) return {authid: authid ?? "browser", ticket};
+  if (isText(ticket) && key === undefined) return {authid, ticket};
   throw invalid("ticket", "...", "needs either ticket or key, as a text", "send one of them");
 }

@@ -31,11 +31,10 @@ export function checkPayload(args, kwargs) {
   }
 }
 
-/** Seconds, or undefined for ever; throws TaskbusError. */
-export function checkTimeout(seconds) {
-  if (seconds === undefined) return;
+/** Throws TaskbusError where these are no seconds that a timer can wait. */
+export function checkSeconds(field, seconds) {
   if (typeof seconds === "number" && seconds > 0 && seconds <= LONGEST_SECONDS) return;
-  throw invalid("timeout", seconds, "not a time in seconds", `send more than 0, up to ${LONGEST_SECONDS}`);
+  throw invalid(field, seconds, "not a time in seconds", `send more than 0, up to ${LONGEST_SECONDS}`);
 }
 
 function check(value, place, depth) {
@@ -43,7 +42,8 @@ function check(value, place, depth) {
     throw invalid(place, "...", "nested too deep", `nest up to ${DEEPEST} levels, without cycles`);
   }
   switch (typeof value) {
-    case "string": case "boolean": return;
+    case "boolean": return;
+    case "string": return checkText(value, place);
     case "number":
       if (Number.isFinite(value)) return;
       break;
@@ -52,6 +52,7 @@ function check(value, place, depth) {
       if (Array.isArray(value)) return value.forEach((one, n) => check(one, `${place}[${n}]`, depth + 1));
       if (isPlain(value)) {
         for (const [name, one] of Object.entries(value)) {
+          checkText(name, place);
           // As JSON does: what is undefined is not there.
           if (one !== undefined) check(one, `${place}.${name}`, depth + 1);
         }
@@ -59,6 +60,12 @@ function check(value, place, depth) {
       }
   }
   throw invalid(place, String(value), "not a JSON value", "send text, finite numbers, lists, objects");
+}
+
+// The router takes what begins with NUL for bytes, and ends the session where they are none.
+function checkText(text, place) {
+  if (text.isWellFormed() && !text.startsWith("\0")) return;
+  throw invalid(place, text, "a text that cannot be sent", "send valid Unicode that does not begin with NUL");
 }
 
 function isPlain(value) {

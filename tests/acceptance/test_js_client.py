@@ -151,6 +151,10 @@ def test_errors_say_what_to_do(js: JavaScript) -> None:
         ("bus.call('com.x', [], [])", "taskbus.error.invalid_argument", "kwargs"),
         ("bus.call('com.x', ['x'.repeat(2 ** 20)])", "taskbus.error.invalid_argument", "args"),
         ("bus.call('com.x', [], {}, {timeout: 0})", "taskbus.error.invalid_argument", "timeout"),
+        # The router would end the session.
+        (r"bus.call('com.x', [['\0abc']])", "taskbus.error.invalid_argument", "args[0][0]"),
+        (r"bus.call('com.x', [], {'\0abc': 1})", "taskbus.error.invalid_argument", "kwargs"),
+        (r"bus.call('com.x', ['\ud800'])", "taskbus.error.invalid_argument", "args[0]"),
         ("(() => { const a = []; a.push(a); return bus.call('com.x', a); })()",
          "taskbus.error.invalid_argument", "args" + "[0]" * 101),
         ("bus.job('x')", "taskbus.error.invalid_argument", "job"),
@@ -158,11 +162,17 @@ def test_errors_say_what_to_do(js: JavaScript) -> None:
         ("bus.submit('com.example.nowhere')", "taskbus.error.unknown_uri", "uri"),
         ("bus.jobs({state: 'runing'})", "taskbus.error.invalid_argument", "state"),
         ("bus.watch('x').next()", "taskbus.error.invalid_argument", "job"),
+        ("bus.lines('x', {stream: 'stdoot'}).next()", "taskbus.error.invalid_argument", "stream"),
         ("bus.journal({kind: 'x'}).next()", "taskbus.error.invalid_argument", "kind"),
         ("bus.live({limit: 0}).next()", "taskbus.error.invalid_argument", "limit"),
         ("taskbus.connect({url: 'ftp://x', ticket: 'x'})", "taskbus.error.invalid_argument", "url"),
         ("taskbus.connect({url: 'ws://x', key: 'x'})", "taskbus.error.invalid_argument", "key"),
         ("taskbus.connect({url: 'ws://x'})", "taskbus.error.invalid_argument", "ticket"),
+        ("taskbus.connect({heartbeat: Infinity})", "taskbus.error.invalid_argument", "heartbeat"),
+        ("taskbus.connect({heartbeat: 0})", "taskbus.error.invalid_argument", "heartbeat"),
+        ("taskbus.connect({realm: 'a b'})", "taskbus.error.invalid_argument", "realm"),
+        ("taskbus.connect({url: 'ws://x', ticket: 'x', authid: 7})",
+         "taskbus.error.invalid_argument", "authid"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_taken_is_refused(
