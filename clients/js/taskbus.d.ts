@@ -25,32 +25,32 @@ export interface ConnectionDetail {
 
 export interface ConnectOptions {
   /** Of the router's WebSocket, as `ws://127.0.0.1:9080/ws`; in a page of the bus, `ws` beside it. */
-  url?: string | URL;
+  url?: string | URL | undefined;
   /** A principal's ticket. */
-  ticket?: string;
+  ticket?: string | undefined;
   /** An access key, `tb_..._...`; instead of a ticket. */
-  key?: string;
+  key?: string | undefined;
   /** The principal whose ticket it is; `browser` where nothing is said. */
-  authid?: string;
+  authid?: string | undefined;
   /** `realm1` where nothing is said. */
-  realm?: string;
+  realm?: string | undefined;
   /** Seconds of silence after which the router is asked whether it is still there; 20. */
-  heartbeat?: number;
-  onState?: (state: ConnectionState, detail: ConnectionDetail) => void;
+  heartbeat?: number | undefined;
+  onState?: ((state: ConnectionState, detail: ConnectionDetail) => void) | undefined;
   /** Gives up connecting. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface Signal {
   /** Gives up; what was to come rejects with its reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface CallOptions extends Signal {
   /** Seconds; then the call is cancelled, and rejects with `taskbus.error.timeout`. */
-  timeout?: number;
+  timeout?: number | undefined;
   /** With each progressive result; a task's is `{fraction, message}`. */
-  onProgress?: (progress: any) => void;
+  onProgress?: ((progress: any) => void) | undefined;
 }
 
 export type JobState =
@@ -82,7 +82,13 @@ export interface JobSummary {
   seq: number;
   worker: string | null;
   lane: string | null;
-  error: {error: string; message: string; about: {[name: string]: Json}} | null;
+  error: {
+    error: string;
+    message: string;
+    about: {[name: string]: Json};
+    /** Of a task in Python or PHP. */
+    traceback?: string;
+  } | null;
   tags: string[];
 }
 
@@ -144,24 +150,24 @@ export interface Line {
 }
 
 export interface JobFilter {
-  state?: JobState | readonly JobState[];
+  state?: JobState | readonly JobState[] | undefined;
   /** A URI, or `com.example.shop.*`. */
-  uri?: string;
-  tag?: string;
+  uri?: string | undefined;
+  tag?: string | undefined;
   /** 100 where nothing is said. */
-  limit?: number;
+  limit?: number | undefined;
 }
 
 /** The options of `taskbus.job.submit`, as the bus names them. */
 export interface SubmitOptions extends Signal {
-  priority?: "low" | "normal" | "high" | "urgent" | number;
-  delay?: number;
-  run_at?: string | number;
-  timeout?: number;
-  retries?: number;
-  queue?: string;
-  tags?: readonly string[];
-  idempotency_key?: string;
+  priority?: "low" | "normal" | "high" | "urgent" | number | undefined;
+  delay?: number | undefined;
+  run_at?: string | number | undefined;
+  timeout?: number | undefined;
+  retries?: number | undefined;
+  queue?: string | undefined;
+  tags?: readonly string[] | undefined;
+  idempotency_key?: string | undefined;
   [option: string]: Sendable | AbortSignal | undefined;
 }
 
@@ -174,6 +180,11 @@ export interface ApiEntry {
   timeout: number | null;
   queue: string;
   may: ("call" | "submit")[];
+}
+
+/** `return` ends it, also while somebody waits for its next item. */
+export interface Stream<T> extends AsyncIterableIterator<T> {
+  return(value?: any): Promise<IteratorResult<T>>;
 }
 
 export interface Bus {
@@ -201,39 +212,46 @@ export interface Bus {
    * The job with its arguments and its result. `most`: of what does not fit into so many bytes null is
    * told, and its length in `left_out`; without it, a job of more than 1 MiB cannot be sent to here.
    */
-  job(id: string, options?: {most?: number} & Signal): Promise<Job>;
+  job(id: string, options?: {most?: number | undefined} & Signal): Promise<Job>;
 
   /** The newest first; `before` is the last id of the page before. */
-  jobs(options?: JobFilter & {before?: string} & Signal): Promise<JobSummary[]>;
+  jobs(options?: JobFilter & {before?: string | undefined} & Signal): Promise<JobSummary[]>;
 
   /** What the API map has for this caller. */
   api(namespace?: string, options?: Signal): Promise<ApiEntry[]>;
 
-  cancel(id: string, options?: {seq?: number} & Signal): Promise<"cancelled" | "running">;
-  retry(id: string, options?: {seq?: number} & Signal): Promise<string>;
-  replay(id: string, options?: {args?: Args; kwargs?: Kwargs; seq?: number} & Signal): Promise<string>;
+  cancel(id: string, options?: {seq?: number | undefined} & Signal): Promise<"cancelled" | "running">;
+  retry(id: string, options?: {seq?: number | undefined} & Signal): Promise<string>;
+  replay(
+    id: string,
+    options?: {
+      args?: Args | undefined;
+      kwargs?: Kwargs | undefined;
+      seq?: number | undefined;
+    } & Signal,
+  ): Promise<string>;
 
   /** What the task returned, as of a call, or its error; waits for the job's end. */
   result(id: string, options?: Signal): Promise<any>;
 
   /** The job's events from `seq > after` on, each once and in order, until it has ended. */
-  watch(id: string, options?: {after?: number} & Signal): AsyncIterableIterator<JobEvent>;
+  watch(id: string, options?: {after?: number | undefined} & Signal): Stream<JobEvent>;
 
   /** The job's output as lines, of one stream or both, until it has ended. */
-  lines(id: string, options?: {stream?: "stdout" | "stderr"} & Signal): AsyncIterableIterator<Line>;
+  lines(id: string, options?: {stream?: "stdout" | "stderr" | undefined} & Signal): Stream<Line>;
 
   /** What happens to all jobs that are chosen, from now on, or after a position; without end. */
   journal(
     options?: {
-      after?: number;
-      uri?: string;
-      tag?: string;
-      kind?: JournalKind | readonly JournalKind[];
+      after?: number | undefined;
+      uri?: string | undefined;
+      tag?: string | undefined;
+      kind?: JournalKind | readonly JournalKind[] | undefined;
     } & Signal,
-  ): AsyncIterableIterator<JournalEntry | JournalGap>;
+  ): Stream<JournalEntry | JournalGap>;
 
   /** The newest jobs, at once and whenever anything has changed; without end. */
-  live(options?: JobFilter & Signal): AsyncIterableIterator<LiveJob[]>;
+  live(options?: JobFilter & Signal): Stream<LiveJob[]>;
 }
 
 /**
@@ -250,12 +268,14 @@ export class Lines {
 
 /** What a call returned, where it is not just one value. */
 export class Result {
+  constructor(args: Json[], kwargs: {[name: string]: Json});
   readonly args: Json[];
   readonly kwargs: {[name: string]: Json};
 }
 
 /** Whatever goes wrong: an error of the bus, of a task, or of the client. */
 export class TaskbusError extends Error {
+  constructor(uri: string, message: string, about?: {[name: string]: any}, args?: any[]);
   /** Which error it is, as `taskbus.error.invalid_argument`. */
   readonly uri: string;
   readonly field?: string;

@@ -23,8 +23,10 @@ export async function usage(bus: Bus): Promise<void> {
   for await (const jobs of bus.live({state: "running", limit: 20})) {
     console.log(jobs.map(({id, progress}) => [id, progress?.fraction]));
   }
+  const waiting = bus.lines(job);
+  await waiting.return();
   const {result, error} = await bus.job(job);
-  console.log(result?.args[0], error?.message);
+  console.log(result?.args[0], error?.message, error?.traceback?.length);
   const result_ = await bus.result(job);
   if (result_ instanceof Result) console.log(result_.args.length, result_.kwargs["total"]);
   try {
@@ -32,6 +34,10 @@ export async function usage(bus: Bus): Promise<void> {
   } catch (error) {
     if (error instanceof TaskbusError) console.log(error.uri, error.field, error.value, error.remedy);
   }
+
+  const {one, other} = {} as {one?: AbortSignal; other?: string};
+  await bus.submit("com.example.x", [], {other}, {signal: one, queue: other});
+  await bus.jobs({signal: one, uri: other});
 
   // @ts-expect-error
   await bus.call("com.example.x", [1n]);
@@ -52,3 +58,7 @@ await usage(await connect({
 }));
 // @ts-expect-error
 await connect({ticket: 7});
+// @ts-expect-error
+new Result();
+// @ts-expect-error
+new TaskbusError("a message");
