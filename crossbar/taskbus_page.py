@@ -5,7 +5,9 @@ all: no path leads anywhere else. What a build has named by its content, ``asset
 may be kept for ever; everything else is asked for anew each time, which is answered in a few bytes
 where it is still the same.
 
-Crossbar makes one Page for the root path of type "resource". ``extra``: ``directory``, the folder.
+Crossbar makes one Page for the root path of type "resource". ``extra``: ``directory``, the folder;
+``services``, the names of the other paths. Crossbar listens before it has made these, one by one:
+until then their requests come here, and are told to come again.
 """
 
 import gzip
@@ -14,6 +16,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import taskbus_bounds
 from twisted.web.resource import Resource
 
 _DOCUMENT = "index.html"
@@ -50,11 +53,11 @@ _HEADERS = {
 
 
 class Page(Resource):
-    """The folder's files; ``/`` is its index.html."""
+    """The folder's files, of which ``/`` is index.html; 503 below a service until it is there."""
 
     def __init__(self, extra):
         super().__init__()
-        self._answer = _Answer(_read(Path(extra["directory"])))
+        self._answer = _Answer(_read(Path(extra["directory"])), extra["services"])
 
     def getChild(self, _name, _request):
         return self._answer
@@ -75,15 +78,20 @@ class _Answer(Resource):
 
     isLeaf = True
 
-    def __init__(self, files):
+    def __init__(self, files, services):
         super().__init__()
         self._files = files
+        self._services = frozenset(name.encode() for name in services)
 
     def render(self, request):
         headers = request.responseHeaders
         headers.removeHeader(b"server")
         for name, value in _HEADERS.items():
             headers.setRawHeaders(name, [value])
+        if request.prepath[0] in self._services:
+            headers.setRawHeaders("Retry-After", ["1"])
+            told = taskbus_bounds.problem(503, "the router is starting")
+            return _refused(request, 503, told, "application/problem+json")
         if request.method not in (b"GET", b"HEAD"):
             headers.setRawHeaders(b"Allow", [b"GET, HEAD"])
             return _refused(request, 405, b"only GET and HEAD are served here\n")
@@ -158,9 +166,9 @@ def _words(request, header):
     return [word for word in words if word]
 
 
-def _refused(request, status, why):
+def _refused(request, status, why, kind="text/plain; charset=utf-8"):
     request.setResponseCode(status)
-    request.responseHeaders.setRawHeaders("Content-Type", ["text/plain; charset=utf-8"])
+    request.responseHeaders.setRawHeaders("Content-Type", [kind])
     request.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])
     request.responseHeaders.setRawHeaders("Content-Length", [str(len(why))])
     return b"" if request.method == b"HEAD" else why

@@ -2,6 +2,7 @@
 
 import gzip
 import http.client
+import json
 import re
 from collections.abc import Iterator
 
@@ -157,3 +158,20 @@ def test_the_document_has_nothing_inline_and_nothing_from_elsewhere() -> None:
 
 def without_date(headers: http.client.HTTPMessage) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers.items() if name.lower() != "date"]
+
+
+def test_a_service_that_is_not_there_yet_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running_router(tmp_path_factory.mktemp("node"), without=["call", "v1"]) as node:
+        for path, method in [("/call?key=x", "POST"), ("/v1/jobs", "GET"), ("/v1/jobs", "DELETE")]:
+            status, headers, body = ask(node, path, method)
+            assert (status, headers["Retry-After"]) == (503, "1")
+            assert headers["Content-Type"] == "application/problem+json"
+            assert json.loads(body)["error"] == "taskbus.error.unreachable"
+        assert ask(node, "/v1x")[0] == ask(node, "/x/v1")[0] == 404
+        assert ask(node, "/")[0] == 200
+
+
+def test_the_page_knows_the_names_of_all_services() -> None:
+    node = json.loads((REPOSITORY / "crossbar/config.json").read_text())
+    paths = node["workers"][0]["transports"][0]["paths"]
+    assert {"/", *paths["/"]["extra"]["services"]} == set(paths)

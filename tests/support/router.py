@@ -75,13 +75,17 @@ class Router:
 
 @contextmanager
 def running_router(
-    folder: Path, namespaces: Sequence[str] = NAMESPACES, client_timeout: int = 60
+    folder: Path,
+    namespaces: Sequence[str] = NAMESPACES,
+    client_timeout: int = 60,
+    without: Sequence[str] = (),
 ) -> Iterator[Router]:
     """A node with its files in ``folder`` (whose path is short: it holds a socket).
 
-    ``client_timeout``: seconds that one HTTP request may take to arrive.
+    ``client_timeout``: seconds that one HTTP request may take to arrive. ``without`` these paths,
+    as if it had not yet come so far.
     """
-    router = start_router(folder, namespaces, client_timeout)
+    router = start_router(folder, namespaces, client_timeout, without)
     try:
         yield router
     finally:
@@ -89,11 +93,14 @@ def running_router(
 
 
 def start_router(
-    folder: Path, namespaces: Sequence[str] = NAMESPACES, client_timeout: int = 60
+    folder: Path,
+    namespaces: Sequence[str] = NAMESPACES,
+    client_timeout: int = 60,
+    without: Sequence[str] = (),
 ) -> Router:
     """Start a node on a free port; returns when it has booted completely."""
     port = _free_port()
-    write_config(folder, port, namespaces, client_timeout)
+    write_config(folder, port, namespaces, client_timeout, without)
     crossbar = REPOSITORY / ".venv-router/bin/crossbar"
     process = subprocess.Popen(
         [REPOSITORY / "crossbar/start", folder, folder / "router.sock"],
@@ -113,7 +120,11 @@ def start_router(
 
 
 def write_config(
-    folder: Path, port: int, namespaces: Sequence[str] = NAMESPACES, client_timeout: int = 60
+    folder: Path,
+    port: int,
+    namespaces: Sequence[str] = NAMESPACES,
+    client_timeout: int = 60,
+    without: Sequence[str] = (),
 ) -> None:
     """Render the node's config.json. A principal's ticket is ``<principal>'s ticket``."""
     values: dict[str, str | int] = {
@@ -132,7 +143,10 @@ def write_config(
         values[f"ticket_{principal}"] = ticket_of(principal)
     template = (REPOSITORY / "crossbar/config.json").read_text()
     node = json.loads(render_node(template, values, namespaces))
-    node["workers"][0]["transports"][0]["options"]["client_timeout"] = client_timeout
+    web = node["workers"][0]["transports"][0]
+    web["options"]["client_timeout"] = client_timeout
+    for path in without:
+        del web["paths"][path]
     (folder / "config.json").write_text(json.dumps(node))
 
 
