@@ -558,6 +558,50 @@ def test_it_publishes(site: Site) -> None:
         assert events.get(timeout=PATIENCE) == ((1.0, {}), {"a": []})
 
 
+MISTAKEN = r"""
+[, $client, $socket, $secret, $uri] = $argv;
+require "$client/autoload.php";
+$ticket = trim(file_get_contents($secret));
+$bus = Taskbus\Wamp\Session::open(
+    new Taskbus\Wamp\Loop(), "unix:$socket", "realm1", "operator", $ticket);
+$wrong = [
+    fn () => $bus->call($uri, ["give", "\0!"]),
+    fn () => $bus->call($uri, ["give", NAN]),
+    fn () => $bus->call($uri, array_filter(["give", 0, 1])),
+    fn () => $bus->publish($uri, ["name" => 1]),
+    fn () => $bus->publish($uri, [], ["a" => ["b" => "\xff"]]),
+    fn () => $bus->publish($uri, [str_repeat("x", 1 << 24)]),
+    fn () => $bus->call("two words"),
+    fn () => $bus->register("a..*", fn () => null),
+];
+foreach ($wrong as $try) {
+    try {
+        $try();
+    } catch (Taskbus\Wamp\Refused $refused) {
+        echo $refused->getMessage(), "\n";
+    }
+}
+echo $bus->call($uri, ["give", "taken"])->value(), "\n";
+"""
+
+
+def test_what_would_end_the_session_is_refused_before(site: Site) -> None:
+    client, secret = REPOSITORY / "clients/php", site.var / "secrets/operator"
+    done = php("-r", MISTAKEN, str(client), str(site.socket), str(secret), CALLED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "args[1]: a text that begins with NUL (taskbus.error.invalid_argument)",
+        "args[1]: not a finite number (taskbus.error.invalid_argument)",
+        "args: not a list (taskbus.error.invalid_argument)",
+        "args: not a list (taskbus.error.invalid_argument)",
+        "kwargs.a.b: a text that is not valid UTF-8 (taskbus.error.invalid_argument)",
+        "the arguments are larger than the router takes; send less (taskbus.error.unsendable)",
+        "uri: not a URI (taskbus.error.invalid_argument)",
+        "uri: not a URI (taskbus.error.invalid_argument)",
+        "taken",
+    ]
+
+
 def php(*words: str, cwd: Path = REPOSITORY) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["php", *words],

@@ -6,6 +6,7 @@ namespace Taskbus\Wamp;
 
 use Taskbus\Answer;
 use Taskbus\Json;
+use Taskbus\Portable;
 
 /** A WAMP session. What it asks for is waited for, or answered to a closure while the loop runs. */
 final class Session
@@ -41,6 +42,8 @@ final class Session
         'publisher' => ['features' => ['publisher_exclusion' => true]],
     ];
     private const ANSWER_SECONDS = 30.0;
+    private const UNSENDABLE = 'taskbus.error.unsendable';
+    private const BAD_ARGUMENT = 'taskbus.error.invalid_argument';
 
     /** Hears the request of an invocation whose caller has gone, or cancels it. */
     public ?\Closure $onInterrupt = null;
@@ -120,7 +123,7 @@ final class Session
      * @param list<mixed> $args
      * @param array<string, mixed> $kwargs
      * @param ?\Closure(mixed): void $progress hears the first value of each progressive result
-     * @throws Refused where the answer is an error
+     * @throws Refused where the answer is an error, and where this cannot be sent
      * @throws ConnectionLost
      */
     public function call(string $uri, array $args = [], array $kwargs = [], ?\Closure $progress = null): Reply
@@ -128,7 +131,7 @@ final class Session
         $answer = null;
         $this->beginCall(
             $uri,
-            Json::encode($args) . ',' . Json::encode((object) $kwargs),
+            self::arguments($args, $kwargs),
             static function (Reply $reply) use (&$answer): void {
                 $answer = $reply;
             },
@@ -144,9 +147,11 @@ final class Session
      * @param \Closure(Reply): void $done
      * @param ?\Closure(mixed): void $progress
      * @return int the request, for cancel()
+     * @throws Refused where the URI is none
      */
     public function beginCall(string $uri, string $arguments, \Closure $done, ?\Closure $progress = null): int
     {
+        self::checkUri($uri);
         $request = ++$this->request;
         $this->pending[$request] = $done;
         $options = '{}';
@@ -156,8 +161,7 @@ final class Session
         }
         $uri = Json::encode($uri);
         if (!$this->connection->send('[' . self::CALL . ",$request,$options,$uri,$arguments]")) {
-            $this->settle($request, new Reply('taskbus.error.unsendable',
-                ['the arguments are larger than the router takes; send less']));
+            $this->settle($request, self::tooLarge());
         }
         return $request;
     }
@@ -178,6 +182,8 @@ final class Session
      */
     public function publish(string $topic, array $args = [], array $kwargs = []): void
     {
+        self::checkUri($topic);
+        self::arguments($args, $kwargs);
         $this->ask(self::PUBLISH, ['acknowledge' => true], $topic, $args, (object) $kwargs);
     }
 
@@ -194,6 +200,7 @@ final class Session
     {
         $isPrefix = str_ends_with($pattern, '.*');
         $options = ['invoke' => 'roundrobin', 'match' => $isPrefix ? 'prefix' : 'exact'];
+        self::checkUri($isPrefix ? substr($pattern, 0, -2) : $pattern);
         $uri = $isPrefix ? substr($pattern, 0, -1) : $pattern;
         $answer = null;
         $request = ++$this->request;
@@ -225,7 +232,7 @@ final class Session
             : '[' . self::ERROR . ',' . Invocation::TYPE . ",$request,{}," . Json::encode($answer->error);
         if (!$this->connection->send("$message,$answer->args,$answer->kwargs]")) {
             $this->answer($request, Answer::failure('the answer is larger than the router takes',
-                'taskbus.error.unsendable', ['remedy' => 'let the task return less']));
+                self::UNSENDABLE, ['remedy' => 'let the task return less']));
         }
     }
 
@@ -289,8 +296,53 @@ final class Session
         $this->pending[$request] = static function (Reply $reply) use (&$answer): void {
             $answer = $reply;
         };
-        $this->send([$type, $request, ...$rest]);
+        if (!$this->send([$type, $request, ...$rest])) {
+            $this->settle($request, self::tooLarge());
+        }
         return $this->await($answer);
+    }
+
+    private static function tooLarge(): Reply
+    {
+        return new Reply(self::UNSENDABLE, ['the arguments are larger than the router takes; send less']);
+    }
+
+    /**
+     * As JSON. For some values that are none to WAMP the router would end the session.
+     *
+     * @throws Refused
+     */
+    private static function arguments(array $args, array $kwargs): string
+    {
+        $unreadable = null;
+        try {
+            $json = Json::encode($args) . ',' . Json::encode((object) $kwargs);
+        } catch (\JsonException $unreadable) {
+            $json = '';
+        }
+        if (!array_is_list($args)) {
+            throw self::refused('args', $args, 'not a list', 'send arguments by name as kwargs, others by array_values()');
+        }
+        $flaw = $unreadable !== null || Portable::isOdd($json)
+            ? Portable::flaw('args', $args) ?? Portable::flaw('kwargs', $kwargs) : null;
+        if ($flaw !== null || $unreadable !== null) {
+            throw self::refused(...$flaw ?? ['args or kwargs', null, $unreadable->getMessage(), 'send JSON values']);
+        }
+        return $json;
+    }
+
+    /** @throws Refused */
+    private static function checkUri(string $uri): void
+    {
+        if (!preg_match('/^[^\s.#]+(\.[^\s.#]+)*$/Du', $uri)) {
+            throw self::refused('uri', $uri, 'not a URI', 'send one such as com.example.shop.order');
+        }
+    }
+
+    private static function refused(string $field, mixed $value, string $problem, string $remedy): Refused
+    {
+        return new Refused(self::BAD_ARGUMENT, ["$field: $problem"],
+            ['field' => $field, 'value' => Portable::shown($value), 'remedy' => $remedy]);
     }
 
     /** @template T of Reply|array
@@ -310,9 +362,10 @@ final class Session
         return $answer;
     }
 
-    private function send(array $message): void
+    /** False where it is too long for the router. */
+    private function send(array $message): bool
     {
-        $this->connection->send(Json::encode($message));
+        return $this->connection->send(Json::encode($message));
     }
 
     private function receive(string $text): void
