@@ -119,6 +119,7 @@ test('an option that is wrong is named with its value and the remedy', function 
         '--call: there is no such option' => ['com.x', '--call', '3'],
         '--calls: its value is missing' => ['com.x', '--calls'],
         "--calls: this is none: '0'" => ['com.x', '--calls', '0'],
+        "--calls: this is none: '1000'" => ['com.x', '--calls', '1000'],
         "--router: this is none: 'unix:socket'" => ['com.x', '--router', 'unix:socket'],
         "--router: this is none: 'tcp://host'" => ['com.x', '--router', 'tcp://host'],
         '--tasks: there is no folder /nowhere' => ['com.x', '--tasks', '/nowhere'],

@@ -86,7 +86,8 @@ final class Options
             'write unix:/path/of/socket or tcp://host:port');
         self::check('--realm', $given['--realm'], '/^[^\s.#]+(\.[^\s.#]+)*$/D', 'name a realm of the router');
         self::check('--authid', $given['--authid'], '/^\S+$/D', 'name whom the secret belongs to');
-        self::check('--calls', $given['--calls'], '/^[1-9]\d{0,3}$/D', 'write a number from 1 to 9999');
+        // Each has a descriptor, and PHP waits for those below 1024 only.
+        self::check('--calls', $given['--calls'], '/^[1-9]\d{0,2}$/D', 'write a number from 1 to 999');
         if (!is_dir($given['--tasks'])) {
             throw new \InvalidArgumentException(
                 "--tasks: there is no folder {$given['--tasks']}; make it, or name the one with your classes");
