@@ -59,6 +59,16 @@ test('who calls is told as Python tells it', function (): void {
     same('com.x', $call->procedure($entry));
 });
 
+test('lines of the log have the time of the machine', function (): void {
+    $autoload = var_export(dirname(__DIR__) . '/autoload.php', true);
+    $line = escapeshellarg("require $autoload; Taskbus\\Wamp\\Log::info('x');");
+    foreach (['Asia/Tokyo' => 'Asia/Tokyo', ':America/Lima' => 'America/Lima', 'NO5SUCH' => 'UTC'] as $told => $zone) {
+        $said = (string) shell_exec("TZ=$told php -r $line 2>&1");
+        $time = new \DateTimeImmutable(substr($said, 0, 19), new \DateTimeZone($zone));
+        same([' INFO php: x', true], [substr(rtrim($said), 23), abs($time->getTimestamp() - time()) < 1800]);
+    }
+});
+
 test('a trace goes on with a step of its own', function (): void {
     $id = '0af7651916cd43dd8448eb211c80319c';
     $step = Trace::step("00-$id-b7ad6b7169203331-01;a=b,c=d");
