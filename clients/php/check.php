@@ -26,5 +26,7 @@ if ($missing = Options::missing()) {
 }
 $tasks = new Tasks($argv[1]);
 foreach (array_slice($argv, 2) as $class) {
-    echo Json::encode(['class' => $class, 'problem' => Probe::problem($tasks, $class)]), "\n";
+    $problem = Probe::problem($tasks, $class);
+    // On a line of its own, whatever the class has printed.
+    echo "\n", Json::encode(['class' => $class, 'problem' => $problem]), "\n";
 }

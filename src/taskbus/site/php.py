@@ -32,7 +32,7 @@ def problems_of_classes(php: PhpSite, api: ApiMap) -> dict[str, str]:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return dict.fromkeys(classes, f"PHP has not loaded its classes within {_SECONDS} seconds")
-    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"class":')]
     found = {one["class"]: one["problem"] for one in told}
     said = done.stderr.strip().rpartition("\n")[2] or f"it exited with status {done.returncode}"
     missing = f"{php.command} cannot look at it: {said}"
