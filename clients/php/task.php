@@ -19,6 +19,10 @@ use Taskbus\Tasks;
 require __DIR__ . '/autoload.php';
 
 Job::logErrors();
+if ($argc !== 3) {
+    fwrite(STDERR, "usage: php task.php FOLDER CLASS, with {\"uri\": ..., \"args\": [...]} on stdin\n");
+    exit(2);
+}
 [, $folder, $class] = $argv;
 $number = (int) (getenv('TASKBUS_ANSWER_FD') ?: 1);
 $answers = fopen("php://fd/$number", 'w');

@@ -251,6 +251,9 @@ def test_one_call_by_hand() -> None:
     request = '{"uri": "com.example.x", "args": ["/"]}'
     done = subprocess.run(program, input=request, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["kwargs"].keys() == {"total", "used"}
+    done = subprocess.run(program[:-1], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: php task.php FOLDER CLASS")
 
 
 def test_a_killed_child(warm: Spares) -> None:
