@@ -115,6 +115,20 @@ test('the loop serves streams and timers', function (): void {
     same(false, $loop->until(fn () => false, 0.0));
 });
 
+test('nothing is blocked where a signal is answered', function (): void {
+    $loop = new Loop();
+    $blocked = null;
+    $loop->onSignal(SIGUSR1, function () use (&$blocked): void {
+        pcntl_sigprocmask(SIG_UNBLOCK, [SIGUSR2], $blocked);
+    });
+    posix_kill(posix_getpid(), SIGUSR1);
+    $loop->until(function () use (&$blocked): bool {
+        return $blocked !== null;
+    }, 10.0);
+    pcntl_signal(SIGUSR1, SIG_DFL);
+    same([], $blocked);
+});
+
 test('an option that is wrong is named with its value and the remedy', function (): void {
     $project = folder(['workers/php/.keep' => '', 'secret' => "hush\n", 'empty' => '']);
     chmod("$project/secret", 0600);

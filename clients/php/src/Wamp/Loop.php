@@ -19,6 +19,9 @@ final class Loop
     /** @var array<int, array{float, \Closure}> */
     private array $timers = [];
 
+    /** @var list<\Closure> what signals that came are to do */
+    private array $caught = [];
+
     private int $timer = 0;
     private bool $hasSignals = false;
 
@@ -49,7 +52,10 @@ final class Loop
     public function onSignal(int $signal, \Closure $then): void
     {
         $this->hasSignals = true;
-        pcntl_signal($signal, static fn () => $then(), false);
+        // Not done there: all signals are blocked meanwhile, and so they would be in a process forked then.
+        pcntl_signal($signal, function () use ($then): void {
+            $this->caught[] = $then;
+        }, false);
     }
 
     /** Goes on until that is so; false where it was not within so many seconds. */
@@ -77,6 +83,8 @@ final class Loop
         $this->wait(max(0.0, min($longest, self::LONGEST_WAIT, $this->untilNextTimer())));
         if ($this->hasSignals) {
             pcntl_signal_dispatch();
+            [$caught, $this->caught] = [$this->caught, []];
+            array_walk($caught, static fn (\Closure $then) => $then());
         }
         $now = self::now();
         foreach ($this->timers as $number => [$at, $then]) {
