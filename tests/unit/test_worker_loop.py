@@ -857,6 +857,15 @@ def test_hup_with_a_broken_map_keeps_what_is_loaded(program: Program, meeting: M
     assert program.result(job) == ["1"]
 
 
+def test_broken_code_is_told_with_whose_jobs_will_fail(
+    program: Program, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program.code.write_text("def version(:\n")
+    program.another()
+    problem = "com.t.version will fail: cannot load changing:version: SyntaxError"
+    assert problem in capfd.readouterr().err
+
+
 def test_a_killed_workers_job_is_taken_over_by_the_next(program: Program, meeting: Meeting) -> None:
     job = program.submit("meet", *meeting.paths)
     with Watch(meeting.join()) as child:

@@ -184,6 +184,8 @@ def load_handlers(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Handler]:
         try:
             handlers[pattern] = build(spec, None)
         except Exception as error:  # noqa: BLE001 - task code may raise anything at import
+            # Else nobody hears of it before its first job. stderr is the worker's log.
+            sys.stderr.write(f"{pattern} will fail: {error}\n")
             handlers[pattern] = _failing(error)
     return handlers
 

@@ -336,8 +336,9 @@ class Worker:
             fresh = self._warm()
         except TaskbusError as error:
             log.error("keeping the old task code: %s", error)
-            # Without a forker there is nothing to keep: try again, but not at once.
-            self._stale = self._forkers is None
+            # Without a forker there is nothing to keep: try again, but not at once. And where a HUP
+            # came meanwhile, it is about what has been mended since.
+            self._stale = self._stale or self._forkers is None
             self._reload_at = self._clock() + LONGEST_PAUSE
             return
         self._old += self._forkers or ()
