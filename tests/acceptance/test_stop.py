@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,24 +223,45 @@ def test_a_call_that_does_not_end_is_answered_and_left(
     assert exits(site, BACKEND)[-1] == "exit status 0"
 
 
-def test_another_backend_takes_over(
+def test_another_backend_takes_over_until_supervisord_has_its_own_again(
     site: Site, caller: Session, pool: ThreadPoolExecutor, fifo: Any
 ) -> None:
     met, go_on = meeting(pool, caller, fifo)
     old = site.pid(BACKEND)
-    command = [str(TASKBUS), "--settings", str(site.settings), "backend", NAMESPACE]
+    with by_hand(site, "backend", NAMESPACE) as other:
+        eventually(lambda: caller.call(PID) == other.pid)
+        go_on.write_text("go")
+        assert met.result(PATIENCE) == old
+        assert other.wait(PATIENCE) == 0
+    eventually(lambda: not is_gone(caller, PID))
+    assert caller.call(PID) == site.pid(BACKEND) != old
+
+
+def test_another_control_leaves_when_supervisord_has_its_own_again(site: Site) -> None:
+    old = site.pid("control")
+    with by_hand(site, "control") as other:
+        assert other.wait(PATIENCE) == 0
+    site.await_ready()
+    assert site.pid("control") != old
+
+
+def test_another_gateway_is_refused(site: Site) -> None:
+    pid = site.pid("gateway")
+    done = site.taskbus("gateway")
+    assert done.returncode == 3
+    assert f"the gateway runs already, as process {pid}" in done.stderr
+    site.await_ready()
+    assert site.pid("gateway") == pid
+
+
+@contextmanager
+def by_hand(site: Site, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program that supervisord runs already, started once more."""
+    command = [str(TASKBUS), "--settings", str(site.settings), *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as other:
         try:
-            eventually(lambda: caller.call(PID) == other.pid)
-            stopping = pool.submit(site.supervisorctl, "stop", BACKEND)
-            go_on.write_text("go")
-            assert met.result(PATIENCE) == old
-            assert stopping.result(PATIENCE).returncode == 0
-            assert caller.call(PID) == other.pid
-            other.send_signal(signal.SIGTERM)
-            assert other.wait(PATIENCE) == 0
-            assert error_of(caller.call, PID) == GONE
+            yield other
         finally:
             other.kill()
 

@@ -37,7 +37,7 @@ class Programs:
     def memory(self) -> dict[str, int]:
         """Resident bytes by program; nothing of those that do not run, or are hidden from us."""
         pids = {name: self._pid(name) for name in self._names}
-        pids |= {name: _listener(path) for name, path in self._sockets.items()}
+        pids |= {name: listener(path) for name, path in self._sockets.items()}
         found = {name: _resident(pid) for name, pid in pids.items() if pid is not None}
         return {name: size for name, size in found.items() if size is not None}
 
@@ -46,7 +46,7 @@ class Programs:
         return None if about is None else int(about["pid"])
 
 
-def _listener(path: Path) -> int | None:
+def listener(path: Path) -> int | None:
     """The process that listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_PATIENCE)

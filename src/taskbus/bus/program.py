@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,7 +69,7 @@ class Program:
         self._service = service
         self._on_gone = on_gone
         self._patience = patience
-        self._is_stopping = False
+        self._is_told = self._is_stopping = False
         self._session: Session | None = None
         self._joining: Deferred[None] | None = None
         self._registrations: list[Registration] = []
@@ -106,7 +107,7 @@ class Program:
         if not self._is_stopping:
             self._reactor.callLater(_AGAIN_SECONDS, self._connect)
 
-    def _join(self, session: Session, _details: Any) -> "Deferred[None]":
+    def _join(self, session: AnsweringSession, _details: Any) -> "Deferred[None]":
         def joined(registrations: list[Registration]) -> None:
             self._registrations = registrations
 
@@ -116,6 +117,7 @@ class Program:
                 session.leave()
 
         self._session = session
+        session.on_displaced = partial(self._displaced, session)
         # A backend with half its URIs is worse than none.
         self._joining = maybeDeferred(self._service.join, session).addCallbacks(joined, failed)
         return self._joining
@@ -125,13 +127,22 @@ class Program:
         self._service.leave()
         self._on_gone()
 
+    def _displaced(self, session: Session) -> None:
+        """Somebody has started another one of these. Left without its URIs, this one would seem to
+        serve until the other has ended, and for ever after. supervisord starts its own one again,
+        which takes them back: the other leaves, too.
+        """
+        if session is self._session and not self._is_stopping:
+            log.warning("another process has taken over what this one serves")
+            self._stop()
+
     def _on_signal(self, *_: object) -> None:
-        self._reactor.callFromThread(self._stop)
+        self._reactor.callFromThread(self._hurry if self._is_told else self._stop)
+        self._is_told = True
 
     @inlineCallbacks
     def _stop(self) -> Any:
         if self._is_stopping:
-            self._hurry()
             return
         self._is_stopping = True
         log.info("stopping; %d calls in hand", len(self._service.calls))

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from autobahn.twisted.wamp import Session
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.message import Error, Invocation, Yield
+from autobahn.wamp.message import Error, Invocation, Unregistered, Yield
 from autobahn.wamp.request import Registration
 from autobahn.wamp.types import CallResult, RegisterOptions
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, inlineCallbacks
@@ -114,7 +114,15 @@ def _error(uri: str, message: str, about: Mapping[str, Any]) -> ApplicationError
 
 
 class AnsweringSession(Session):
-    """A session that answers every call."""
+    """A session that answers every call, and says when another one has taken its URIs over."""
+
+    on_displaced: Callable[[], None] = staticmethod(lambda: None)
+
+    def onMessage(self, msg: Any) -> None:
+        super().onMessage(msg)
+        # Nobody asked for it here: somebody else has registered the same.
+        if isinstance(msg, Unregistered) and msg.request == 0:
+            self.on_displaced()
 
     def onOpen(self, transport: Any) -> None:
         super().onOpen(_Answering(transport))

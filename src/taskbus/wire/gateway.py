@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet import reactor as installed
 
-from taskbus.adapter.host import Programs
+from taskbus.adapter.host import Programs, listener
 from taskbus.adapter.process import Presence
 from taskbus.adapter.signing import SigningKeys
 from taskbus.adapter.tallies import read_tallies
@@ -27,13 +27,19 @@ from taskbus.gateway.route import Table
 from taskbus.gateway.server import Gateway
 from taskbus.model.apimap import ApiMap, longest_call
 from taskbus.model.settings import Settings
+from taskbus.site.checks import NotReady
 from taskbus.site.programs import backend_processes
 from taskbus.wire import read_api_map, read_secret
 from taskbus.wire.serve import GRACE_SECONDS, serve
 
 
 def run_gateway(settings: Settings) -> None:
-    """The gateway program: HTTP behind the router; ends by a signal."""
+    """The gateway program: HTTP behind the router; ends by a signal. Raises NotReady where there
+    is one already: two cannot listen, and the second one's end would be that of the first, too.
+    """
+    if (pid := listener(settings.gateway_socket)) is not None:
+        remedy = f"supervisorctl -c {settings.supervisor_file} restart gateway"
+        raise NotReady(f"the gateway runs already, as process {pid}", remedy=remedy)
     reactor: Any = installed
     api = read_api_map(settings)
     presence = Presence(settings.run, "gateway")
