@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { parseJson, prettyJson } from "../src/text/json.ts";
 import { duration, relative } from "../src/text/time.ts";
-import { visible, visibleLine } from "../src/text/visible.ts";
+import { lastWritten, visible } from "../src/text/visible.ts";
 
 const GOOD = [
   "null", "true", "-1", "1e3", "0.5", '""', '"\\u00e9\\ud83d\\ude00\\n"', "[]", "{}", " [1, [2, {}]] ",
@@ -51,8 +51,8 @@ test("terminals' sequences are left out, what hides or turns text is shown", () 
 });
 
 test("a carriage return begins the line anew", () => {
-  assert.equal(visibleLine("10 %\r50 %\r"), "50 %");
-  assert.equal(visibleLine(""), "");
+  assert.equal(lastWritten("10 %\r50 %\r"), "50 %");
+  assert.equal(lastWritten(""), "");
 });
 
 test("times are told as people do", () => {

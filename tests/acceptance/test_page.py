@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, expect
 
 from tests.support.access_keys import new_key
 from tests.support.browser import running_browser, visit
-from tests.support.page_bus import EVIL, MARKUP, TALK, TELL, Bus, running_bus
+from tests.support.page_bus import EVIL, MARKUP, TALK, TELL, THEIRS, Bus, running_bus
 from tests.support.page_view import go, job_page, log_lines, opened, press_until, row, total
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.site import eventually
@@ -334,6 +334,30 @@ def test_a_call_may_be_given_up(bus: Bus, browser: Browser) -> None:
         expect(page.get_by_role("alert")).to_contain_text("You cancelled the call")
 
 
+def test_what_was_begun_for_one_procedure_is_none_of_the_next(bus: Bus, browser: Browser) -> None:
+    with opened(bus, browser, "#/call?uri=com.example.dante.steps") as page:
+        options, delay = page.get_by_text("Options of a job"), page.get_by_label("Delay in seconds")
+        options.click()
+        delay.fill("soon")
+        options.click()
+        page.get_by_role("button", name="Queue as a job").click()
+        expect(page.get_by_text("not a number of seconds")).to_be_visible()
+        expect(delay).to_be_focused()
+        delay.fill("600")
+        page.get_by_label("Arguments").fill("[1000]")
+        page.get_by_role("button", name="Call now").click()
+        expect(page.locator(".answer progress")).to_be_visible()
+
+        page.get_by_role("link", name="get_free_space python").click()
+        expect(page.get_by_role("button", name="Call now")).to_be_enabled()
+        options.click()
+        expect(delay).to_have_value("")
+        assert page.get_by_role("alert").count() == 0
+
+        go(page, f"#/call?uri={THEIRS}.*")
+        expect(page.get_by_text("Runs at once.", exact=True)).to_be_visible()
+
+
 # --- for everybody ------------------------------------------------------------------------------
 
 AXE = (REPOSITORY / "node_modules/axe-core/axe.min.js").read_text
@@ -346,7 +370,7 @@ def test_every_view_fits_the_screen_and_is_for_everybody(
     bus: Bus, browser: Browser, width: int, schemes: list[Any]
 ) -> None:
     with bus.site.joined() as operator:
-        failed = bus.submit("com.example.dante.fail", "x" * 300)
+        failed = bus.submit("com.example.dante.fail", "x" * 3000)
         chatty = bus.submit("com.example.dante.chatty", 100)
         operator.call("taskbus.job.wait", chatty)
     with opened(bus, browser, viewport={"width": width, "height": 800}) as page:
@@ -361,8 +385,10 @@ def test_every_view_fits_the_screen_and_is_for_everybody(
                 assert page.evaluate(FAULTS) == []
 
         look("#/jobs", ".job-table")
+        assert height(row(page, failed)) < 150
         look(f"#/jobs/{failed}", "article .trouble")
         look(f"#/jobs/{chatty}", ".log .line")
+        assert height(page.locator(".log-head")) < 50
         look("#/call", ".procedures li")
         look("#/call?uri=com.example.dante.sleeper", ".call-editor textarea")
         look("#/connect", ".messages")
@@ -370,6 +396,12 @@ def test_every_view_fits_the_screen_and_is_for_everybody(
         look("#/jobs", "#token")
         page.get_by_role("button", name="Log in").click()
         look("#/jobs", ".trouble")
+
+
+def height(shown: Locator) -> float:
+    box = shown.bounding_box()
+    assert box is not None
+    return box["height"]
 
 
 def test_the_reader_chooses_the_colours(bus: Bus, browser: Browser) -> None:

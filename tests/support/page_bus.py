@@ -43,11 +43,13 @@ text = {MARKUP!r}
 os.write(3, json.dumps({{"progress": 0.5, "message": text}}).encode() + b"\\n")
 print(text, file=sys.stderr)
 print("\\x1b[31mred\\x1b[0m \\x1b]0;title\\x07 \\x00\\x07 \\u202egnp.exe", file=sys.stderr)
-print("10 %\\r50 %\\r100 %", file=sys.stderr)
+print("99 %\\r" * 1000 + "100 %", file=sys.stderr)
 about = {{"remedy": text}}
 print(json.dumps({{"error": "com.example.evil.error", "args": [text], "kwargs": about}}))
 """
 TELL, TALK = "com.example.page.tell", "com.example.page.talk"
+# Below it a component serves URIs, if there is one.
+THEIRS = "com.example.page.theirs"
 
 
 class Bus:
@@ -110,7 +112,7 @@ def _entries(folder: Path) -> str:
         TALK: ("talker", TALKER, folder / "stop"),
         "com.example.evil.*": ("hostile", HOSTILE, ""),
     }
-    text = ""
+    text = f'[api."{THEIRS}.*"]\nwamp = true\n'
     for uri, (name, code, argument) in programs.items():
         script = folder / f"{name}.py"
         script.write_text(code)

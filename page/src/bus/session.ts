@@ -116,11 +116,10 @@ interface AskOptions {
 export async function ask<T>(
   procedure: string, args: Sendable[], kwargs: Kwargs, { signal, patient = false }: AskOptions = {},
 ): Promise<T> {
-  const options = signal ? { signal } : {};
   for (;;) {
     try {
-      if (patient) await needed().ready(options);
-      return (await needed().call(procedure, args, kwargs, options)) as T;
+      if (patient) await needed().ready({ signal });
+      return (await needed().call(procedure, args, kwargs, { signal })) as T;
     } catch (error) {
       if (!patient || !passes(error)) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

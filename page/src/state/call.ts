@@ -32,9 +32,12 @@ export class CallForm {
 
   fill(uri: string, payload: Payload | null): void {
     this.stop();
+    this.#over = null; // how that ends is no news of this call
+    this.isRunning.value = false;
     this.uri.value = uri;
     this.args.value = payload?.args.length ? prettyJson(payload.args) : "";
     this.kwargs.value = payload && Object.keys(payload.kwargs).length ? prettyJson(payload.kwargs) : "";
+    this.delay.value = this.tags.value = "";
     this.problems.value = {};
     this.#clear();
   }
@@ -79,9 +82,11 @@ export class CallForm {
     try {
       return await work(over.signal);
     } catch (error) {
-      this.trouble.value = isAbort(error)
-        ? trouble("wamp.error.canceled", "You cancelled the call.", {})
-        : troubleOf(error);
+      if (this.#over === over) {
+        this.trouble.value = isAbort(error)
+          ? trouble("wamp.error.canceled", "You cancelled the call.", {})
+          : troubleOf(error);
+      }
       return null;
     } finally {
       if (this.#over === over) this.isRunning.value = false;
@@ -109,7 +114,7 @@ export class CallForm {
   #options(): Kwargs | null {
     const tags = this.tags.value.split(/[\s,]+/).filter(Boolean);
     const delay = Number(this.delay.value);
-    if (!(delay >= 0)) {
+    if (!(delay >= 0 && delay < Infinity)) {
       this.problems.value = { ...this.problems.value, delay: "not a number of seconds" };
       return null;
     }

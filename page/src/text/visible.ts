@@ -11,9 +11,8 @@ export function visible(text: string): string {
 }
 
 /** A line as a terminal would leave it: what comes after a carriage return replaces what was there. */
-export function visibleLine(line: string): string {
-  const parts = line.split("\r").filter(Boolean);
-  return visible(parts.at(-1) ?? "");
+export function lastWritten(line: string): string {
+  return line.split("\r").findLast(Boolean) ?? "";
 }
 
 function picture(char: string): string {

@@ -31,7 +31,10 @@ export function CallEditor({ form, isOpen, from }: Props) {
 
   const element = useRef<HTMLFormElement>(null);
   useEffect(() => {
-    element.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
+    const wrong = element.current?.querySelector<HTMLElement>('[aria-invalid="true"]');
+    const folded = wrong?.closest("details");
+    if (folded) folded.open = true;
+    wrong?.focus();
   }, [form.problems.value]);
 
   const submit = async () => {
@@ -42,7 +45,7 @@ export function CallEditor({ form, isOpen, from }: Props) {
   const byKeys = (event: KeyboardEvent) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      if (!isBusy) first();
+      if (!form.isRunning.value) first();
     }
   };
 
@@ -54,7 +57,7 @@ export function CallEditor({ form, isOpen, from }: Props) {
         : <h2 class="call-uri"><code><Uri uri={form.uri.value} /></code></h2>}
       <p class="soft">
         {from && <>As job <a href={to(["jobs", from])}><code>{from}</code></a>. </>}
-        {entry && `${isJob ? "Runs as a job" : "Runs at once"}, within ${entry.timeout} s.`}
+        {entry && `${isJob ? "Runs as a job" : "Runs at once"}${entry.timeout === null ? "" : `, within ${entry.timeout} s`}.`}
         {!entry && entries.value && "The API map has nothing of this name that you may call."}
       </p>
       <Area form={form} field="args" label="Arguments" hint='a JSON list: ["/", 5]' value={form.args} />

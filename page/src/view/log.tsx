@@ -7,7 +7,7 @@ import { Copy } from "../part/copy";
 import { Icon } from "../part/icon";
 import { MOST_LINES, type Line, type Log } from "../state/log";
 import { exact } from "../text/time";
-import { visibleLine } from "../text/visible";
+import { lastWritten, visible } from "../text/visible";
 
 const OVERSCAN = 20;
 const LONGEST = 2_000;
@@ -111,8 +111,10 @@ function Lines({ log, chosen, isLive }: { log: Log; chosen: readonly number[] | 
 
 function LogLine({ number, line }: { number: number; line: Line | undefined }) {
   if (!line) return null;
-  const text = visibleLine(line.text.length > LONGEST ? line.text.slice(0, LONGEST) : line.text);
-  const cut = line.text.length - LONGEST;
+  // A progress bar of a terminal writes the same line a thousand times: its end counts.
+  const written = lastWritten(line.text);
+  const text = visible(written.slice(0, LONGEST));
+  const cut = written.length - LONGEST;
   return (
     <div class={`line ${line.stream}`} data-line={number}>
       <span class="line-number" title={`${exact(line.at)} ${line.stream}`}>{number}</span>
