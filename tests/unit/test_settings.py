@@ -187,6 +187,12 @@ def test_errors_name_the_line(text: str, line: int, problem: str) -> None:
     assert error.about["remedy"]
 
 
+@pytest.mark.parametrize("mark", ['"', "\\"])
+def test_a_var_that_supervisor_could_not_read(mark: str) -> None:
+    error = refused(f"[site]\nvar = 'a{mark}b'")
+    assert error.message.startswith(f"{FILE}:2: /srv/site/a{mark}b has")
+
+
 def test_a_var_too_long_for_its_sockets() -> None:
     longest = 107 - len("/run/supervisor.sock")
     fits = "/" + "v" * (longest - 1)

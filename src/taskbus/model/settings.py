@@ -218,13 +218,19 @@ def parse_settings(text: str, file: Path) -> Settings:
             "name it under queues of [worker] or of a [pool.NAME]",
         )
     _check_deliveries(toml, settings)
-    if len(str(settings.supervisor_socket).encode()) > _LONGEST_SOCKET_PATH:
-        raise toml.error(
-            ("site", "var"),
-            f"{settings.run} is too long a path for Unix sockets",
-            "choose a shorter site.var, for example /var/lib/taskbus",
-        )
+    _check_var(toml, settings)
     return settings
+
+
+def _check_var(toml: LocatedToml, settings: Settings) -> None:
+    problem = ""
+    if len(str(settings.supervisor_socket).encode()) > _LONGEST_SOCKET_PATH:
+        problem = f"{settings.run} is too long a path for Unix sockets"
+    elif set('"\\') & set(str(settings.var)):
+        problem = f"{settings.var} has a quotation mark or a backslash, which supervisor misreads"
+    if problem:
+        remedy = "choose a shorter or plainer site.var, for example /var/lib/taskbus"
+        raise toml.error(("site", "var"), problem, remedy)
 
 
 def _check_deliveries(toml: LocatedToml, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,18 +42,21 @@ def backend_processes(settings: Settings, api: ApiMap) -> list[str]:
 
 
 def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
-    """The configuration; supervisor reads ``%`` itself, so one in a path is doubled."""
+    """The configuration; supervisor reads ``%`` itself, so one in a path is doubled. Commands it
+    splits as a shell does: what comes from here is quoted, in the template paths have their quotes.
+    """
     longest = max((entry.timeout for entry in api.for_workers()), default=0.0)
     # Its end must be theirs: a left-over control would go on beside the next start's.
-    taskbus = f"setpriv --pdeathsig KILL {Path(sys.executable).parent / 'taskbus'}"
+    taskbus = Path(sys.executable).parent / "taskbus"
+    command = ["setpriv", "--pdeathsig", "KILL", str(taskbus), "--settings", str(settings.file)]
     values = {
         "site": settings.site,
         "run": settings.run,
         "logs": settings.logs,
         "data": settings.data,
         "router_node": settings.router_node,
-        "router_start": settings.router_config.parent / "start",
-        "taskbus": f"{taskbus} --settings {settings.file}",
+        "router_start": shlex.quote(str(settings.router_config.parent / "start")),
+        "taskbus": shlex.join(command),
         "php": _php(settings),
         "php_processes": settings.php_processes,
         "longest_job": int(longest) + _GRACE_SECONDS,
@@ -63,7 +67,8 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
         **{f"as_user_{program}": _as_user(settings, program) for program in PROGRAMS},
     }
     filled = {key: str(value).replace("%", "%%") for key, value in values.items()}
-    filled["common"] = _COMMON.format_map(filled)
+    # The names of logs it reads twice.
+    filled["common"] = _COMMON.format_map(filled | {"logs": filled["logs"].replace("%", "%%")})
     namespaces = [{"namespace": namespace} for namespace in api.namespaces(SERVED)]
     of_php = [{"php_namespace": namespace} for namespace in api.namespaces([php.KIND])]
     pools = [
@@ -78,12 +83,12 @@ def render_programs(template: str, settings: Settings, api: ApiMap) -> str:
 def _php(settings: Settings) -> str:
     """What starts a backend of PHP, up to the name of its namespace."""
     words = [
-        "setpriv --pdeathsig KILL", settings.php_command, settings.php_client / "wamp.php",
+        "setpriv", "--pdeathsig", "KILL", settings.php_command, settings.php_client / "wamp.php",
         "--router", f"unix:{settings.router_socket}",
         "--secret-file", settings.secrets / "php",
         "--tasks", settings.php_tasks,
     ]  # fmt: skip
-    return " ".join(str(word) for word in words)
+    return shlex.join(str(word) for word in words)
 
 
 def _repeated(template: str, mark: str, each: Sequence[Mapping[str, str]]) -> str:
