@@ -243,6 +243,7 @@ def _await_ready(
     tell: Callable[[str], None],
 ) -> None:
     waiting = set(parts(settings, api))
+    pids: dict[str, int] = {}
     deadline = time.monotonic() + _READY_SECONDS
     while waiting:
         if process.poll() is not None:
@@ -255,7 +256,7 @@ def _await_ready(
             if program.ready and program.name in waiting:
                 waiting.discard(program.name)
                 tell(f"{program.name} is ready {program.note}".rstrip())
-            elif program.state in _FATAL:
+            elif program.state in _FATAL or _has_ended_once(program, pids):
                 failed = program.name
         if failed or time.monotonic() > deadline:
             name = failed or min(waiting)
@@ -268,6 +269,13 @@ def _await_ready(
                 remedy=f"see {settings.logs / log}.log",
             )
         time.sleep(_LOOK_SECONDS)
+
+
+def _has_ended_once(program: Program, pids: dict[str, int]) -> bool:
+    """Too late for supervisord to call it a failed start; it would end again. ``pids``: its first
+    process, and those of others.
+    """
+    return program.pid != 0 and pids.setdefault(program.name, program.pid) != program.pid
 
 
 def _programs_so_far(settings: Settings) -> list[Program]:

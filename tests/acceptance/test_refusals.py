@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import REPOSITORY
 from tests.support.site import Done, Site, make_site
 
 NOT_READY, CONFIG = 3, 4
@@ -46,7 +47,7 @@ def test_a_port_in_use(site: Site) -> None:
         refused(site, "http.port", f"127.0.0.1:{site.port}", "in use", str(site.settings))
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host"])
 def test_a_host_that_is_not_this_one(site: Site, host: str) -> None:
     change(site, "[http]", f'[http]\nhost = "{host}"')
     refused(site, "http.host", host)
@@ -66,6 +67,17 @@ def test_a_router_that_ends_at_once_is_told_with_what_it_said_this_time(site: Si
     assert "router does not start" in done.stderr
     assert str(site.var / "log/router.log") in done.stderr
     assert "earlier" not in done.stderr
+
+
+def test_a_program_that_ends_only_after_a_while(site: Site) -> None:
+    task = 'import time\ntime.sleep(2)\nraise ValueError("not today")\n'
+    (site.folder / "late.py").write_text(task)
+    change(site, f'tasks = "{REPOSITORY}/workers"', f'tasks = "{site.folder}"')
+    (site.folder / "api.toml").write_text('[api."com.example.a.b"]\npython = "late:task"\n')
+    done = site.taskbus("up", "--detach")
+    assert done.returncode == NOT_READY
+    assert "backend-com.example.a does not start" in done.stderr
+    assert done.stderr.count("not today") == 1
 
 
 def test_a_place_that_cannot_be_written(site: Site) -> None:

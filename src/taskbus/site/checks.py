@@ -26,12 +26,13 @@ def check_port(settings: Settings) -> None:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        of_port = taken or error.errno == errno.EACCES
+    except (OSError, UnicodeError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        taken = number == errno.EADDRINUSE
+        of_port = taken or number == errno.EACCES
         field, value = ("http.port", port) if of_port else ("http.host", host)
         raise NotReady(
-            f"cannot listen on {host}:{port}: {error.strerror}",
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', error)}",
             field=field,
             value=value,
             remedy=f"{'stop what uses it, or ' if taken else ''}choose another {field} "
