@@ -26,18 +26,10 @@ final class Inherited
         fclose($stream);
     }
 
-    /**
-     * For the child, first of all.
-     *
-     * @param ?resource $but
-     */
-    public static function closeAll($but = null): void
+    /** For the child, first of all. */
+    public static function closeAll(): void
     {
-        foreach (self::$streams as $stream) {
-            if ($stream !== $but) {
-                fclose($stream);
-            }
-        }
+        array_map(fclose(...), self::$streams);
         self::$streams = [];
     }
 }

@@ -7,8 +7,6 @@ namespace Taskbus\Worker;
 /** What a forker needs of Linux and PHP has no functions for; descriptors are numbers. */
 final class System
 {
-    public const LOWEST = 3;
-
     // FFI wants structures of a fixed size: so many descriptors go with one packet at most.
     private const MOST_RIGHTS = 64;
     private const CHUNK = 65536;
