@@ -13,7 +13,8 @@ namespace Taskbus;
 
 // A parameter of FastCGI, or an environment variable, of the same name counts more.
 HttpDoor::serve([
-    // The folder of the classes: Disk\GetFreeSpace is in Disk/GetFreeSpace.php.
+    // The folder of the classes: Disk\GetFreeSpace is in Disk/GetFreeSpace.php. Behind nginx or Apache name
+    // one that is not below the document root: there, whoever asks would be shown the source.
     'TASKBUS_TASKS' => __DIR__ . '/tasks',
     // The URIs below it are classes: with 'com.example.shop', com.example.shop.disk.get_free_space is
     // Disk\GetFreeSpace. With '', the whole URI is the name of a class.

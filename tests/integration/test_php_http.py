@@ -75,12 +75,17 @@ class Served:
 
 def served(stack: ExitStack, server: Any, secret: bool = False, **variables: str) -> Served:
     folder = stack.enter_context(quick_folder())
-    shutil.copytree(REPOSITORY / "tests/support/php", folder / "www/tasks")
+    # PHP's own server shows no files; the others have the folder elsewhere, as they are told.
+    tasks = folder / ("www/tasks" if server is php_server else "tasks")
+    shutil.copytree(REPOSITORY / "tests/support/php", tasks)
+    (folder / "www").mkdir(exist_ok=True)
     shutil.copy(TASKBUS_PHP, folder / "www")
-    (folder / "www/tasks/Shop/Disk").mkdir(parents=True)
+    (tasks / "Shop/Disk").mkdir(parents=True)
     example = documented("php").replace("namespace Disk", r"namespace Shop\Disk")
-    (folder / "www/tasks/Shop/Disk/GetFreeSpace.php").write_text(example)
+    (tasks / "Shop/Disk/GetFreeSpace.php").write_text(example)
     variables = {"TASKBUS_NAMESPACE": "com.example"} | variables
+    if server is not php_server:
+        variables["TASKBUS_TASKS"] = str(tasks)
     if secret:
         (folder / "secret").write_text(SECRET + "\n")
         (folder / "secret").chmod(0o600)
@@ -191,9 +196,9 @@ def test_apache(tmp_path: Path) -> None:
         assert response.status == 401
         check_progress(web, tmp_path)
         assert web.secret
-        shutil.copy(web.secret, web.folder / "www/tasks/secret")
+        shutil.copy(web.secret, web.folder / "www/secret")
         web.secret.unlink()
-        web.secret.symlink_to(web.folder / "www/tasks/secret")
+        web.secret.symlink_to(web.folder / "www/secret")
         assert "below the document root" in web.failure("give").message
 
 
@@ -348,6 +353,6 @@ def test_classes_may_be_in_a_namespace_of_their_own_and_the_secret_in_any_header
         )  # fmt: skip
         call = handler(web.url, auth=("X-Api-Key", "", str(web.secret)))
         assert call(TaskInput("get_free_space")).args[0] > 0
-        (web.folder / "www/tasks").rename(web.folder / "elsewhere")
+        (web.folder / "tasks").rename(web.folder / "elsewhere")
         with pytest.raises(TaskFailure, match="TASKBUS_TASKS: there is no such folder"):
             call(TaskInput("get_free_space"))
