@@ -82,6 +82,12 @@ export interface JobSummary {
   seq: number;
   worker: string | null;
   lane: string | null;
+  /** Of the message the first 200 characters. */
+  error: {error: string; message: string} | null;
+  tags: string[];
+}
+
+export interface Job extends JobSummary {
   error: {
     error: string;
     message: string;
@@ -89,10 +95,6 @@ export interface JobSummary {
     /** Of a task in Python or PHP. */
     traceback?: string;
   } | null;
-  tags: string[];
-}
-
-export interface Job extends JobSummary {
   args: Json[];
   kwargs: {[name: string]: Json};
   details: {[name: string]: Json};

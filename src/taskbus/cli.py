@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,11 +192,19 @@ def _job(settings: Settings, options: argparse.Namespace) -> int:
 
     async def both(session: Any) -> Any:
         job = await session.call("taskbus.job.get", options.id)
-        return job, await session.call("taskbus.job.events", options.id)
+        return job, [event async for page in _journal(session, options.id) for event in page]
 
     job, events = visit(settings, both)
     show.as_json({**job, "events": events}) if options.json else show.job(job, events)
     return 0
+
+
+async def _journal(session: Any, job: str) -> AsyncIterator[Any]:
+    """All of a job's journal, page by page."""
+    after = 0
+    while events := await session.call("taskbus.job.events", job, after=after):
+        after = events[-1]["seq"]
+        yield events
 
 
 def _cancel(settings: Settings, options: argparse.Namespace) -> int:
@@ -240,9 +248,7 @@ def _logs(settings: Settings, options: argparse.Namespace) -> int:
             write(event)
 
     async def history(session: Any) -> None:
-        after = 0
-        while events := await session.call("taskbus.job.events", options.id, after=after):
-            after = events[-1]["seq"]
+        async for events in _journal(session, options.id):
             write_all(events)
 
     async def follow(session: Any) -> None:

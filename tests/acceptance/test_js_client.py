@@ -334,6 +334,39 @@ def test_the_list_of_jobs_stays_true(js: JavaScript) -> None:
     assert [one["progress"] for one in told["list"]] == [{"fraction": 0.5, "message": "half"}] * 2
 
 
+def test_lists_and_journals_fit_into_a_message_to_a_browser(
+    site: Site, hosts: dict[str, JavaScript]
+) -> None:
+    js = hosts["node"]
+    long = {"uri": LATER, "args": [r"fail('\x01' * 8000)"], "tags": ["long"]}
+    with site.joined() as operator:
+        *_, last = operator.call("taskbus.job.submit_many", [long] * 25)
+        eventually(lambda: len(operator.call("taskbus.job.list", tag="long", state="failed")) == 25)
+    listed = js.run("() => bus.jobs({tag: 'long'})")
+    assert [job["error"] for job in listed] == [
+        {"error": "taskbus.error.task_failed", "message": "\x01" * 200}
+    ] * 25
+    assert js.run("job => bus.job(job)", last)["error"]["message"] == "\x01" * 8000
+
+    job, kinds = js.run(
+        """async uri => {
+            const job = await bus.submit(uri, ["say('', b'x' * 2 ** 20)"]);
+            await bus.result(job);
+            const kinds = [];
+            for (let page, after = 0; ; after = page.at(-1).seq) {
+                page = await bus.call("taskbus.job.events", [job], {after});
+                if (!page.length) return [job, kinds];
+                kinds.push(...page.map(({kind}) => kind));
+            }
+        }""",
+        LATER,
+    )
+    assert kinds.count("output") >= 16
+    assert kinds[-1] == "succeeded"
+    told = json.loads(site.taskbus("job", job, "--json").stdout)
+    assert [event["kind"] for event in told["events"]] == kinds
+
+
 def test_the_journal_of_chosen_jobs(js: JavaScript) -> None:
     told = js.run(
         """async uri => {

@@ -66,7 +66,10 @@ from taskbus.port.store import Entry, Store, existing
 log = logging.getLogger(__name__)
 
 _MOST_LISTED = 1000
-_LARGEST_PAGE = 4_000_000
+# Characters of JSON. With what stands around them a thousand events fit into a browser's MiB.
+_LARGEST_PAGE = 700_000
+# Characters of an error's message that a list of jobs has, for the same reason.
+_LISTED_MESSAGE = 200
 _LAST_BYTE = 2**53
 _LOOK_SECONDS = 1.0
 _CATCH_UP_SECONDS = 5.0
@@ -178,7 +181,8 @@ class Control:
         """``list(state=, uri=, before=, limit=100, tag=)`` -> jobs, newest first.
 
         ``state``: one state or a list of them; ``uri`` may end in ``.*``; ``before``: the id of
-        the last job of the previous page.
+        the last job of the previous page. Of an error there are its URI and the beginning of its
+        message.
         """
         request = named(("state", "uri", "before", "limit", "tag"), args, kwargs)
         states, tag = chosen_states(request.get("state")), chosen_tag(request.get("tag"))
@@ -190,7 +194,7 @@ class Control:
 
         def read() -> Any:
             found = jobs_within(self._store, patterns, states, before or "", limit, tag)
-            return [_summary(job) for job in found]
+            return [_listed(job) for job in found]
 
         return deferToThread(read)
 
@@ -448,6 +452,15 @@ def _summary(job: Job) -> dict[str, Any]:
         "state": job.state.value, "attempt": job.attempt, "seq": job.seq,
         "worker": job.worker, "lane": job.lane, "error": error, "tags": load(job.tags),
     }  # fmt: skip
+
+
+def _listed(job: Job) -> dict[str, Any]:
+    summary = _summary(job)
+    error = summary["error"]
+    if error is None:
+        return summary
+    message = error["message"][:_LISTED_MESSAGE]
+    return summary | {"error": {"error": error["error"], "message": message}}
 
 
 def _loaded(texts: Mapping[str, str | None], most: int) -> dict[str, Any]:
