@@ -326,6 +326,7 @@ class Bus:
             liveness=Names(name, self._dead),
             bell=self,
             clock=self.clock,
+            timer=self.clock,
             follow_ups=self._follow_ups,
             load_map=lambda: self.api,
             task_path=(),

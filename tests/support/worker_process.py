@@ -48,6 +48,7 @@ def main() -> None:
         liveness=ProcessLiveness(),
         bell=Silence(),
         clock=time.time,
+        timer=time.monotonic,
         follow_ups=FollowUps(store, SqlLinks(store), time.time),
         load_map=lambda: parse_api_map(Path(api_map).read_text(encoding="utf-8"), api_map),
         task_path=[tasks],

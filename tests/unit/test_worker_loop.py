@@ -37,6 +37,7 @@ from taskbus.port.spans import Spans
 from taskbus.worker import attempt as attempt_module
 from taskbus.worker.output import MOST_OUTPUT
 from taskbus.worker.parent import Worker
+from taskbus.worker.spares import Child, Spares
 from tests.support.attempts import HANDLERS, PATH, Watch, children_of
 from tests.support.links import waiting_for
 from tests.support.processes import PATIENCE, line, python, say
@@ -97,6 +98,8 @@ class Site:
         self.api = ApiMap(
             Entry(uri, "python", spec["target"], "background") for uri, spec in HANDLERS.items()
         )
+        self.shift = 0.0
+        self.loaded = threading.Event()
         self.liveness = Names()
         self.readiness = 0
         self.on_ready: Callable[[], object] = lambda: None
@@ -128,7 +131,8 @@ class Site:
             queues=[MemoryQueue(self.broker) for _ in range(slots)],
             liveness=self.liveness,
             bell=self.bell,
-            clock=time.time,
+            clock=self.clock,
+            timer=time.monotonic,
             follow_ups=self.follow_ups,
             load_map=self.load_map,
             task_path=PATH,
@@ -144,8 +148,19 @@ class Site:
             worker.serve(most)
         hang_guard.cancel()
 
+    def clock(self) -> float:
+        """As somebody has set it."""
+        return time.time() + self.shift
+
     def load_map(self) -> ApiMap:
+        self.loaded.set()
         return self.api
+
+    def reload(self) -> None:
+        """Returns when the worker has heard of it."""
+        self.loaded.clear()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert self.loaded.wait(PATIENCE)
 
     def now(self, job: Job) -> Job:
         found = self.store.job(job.id)
@@ -627,6 +642,43 @@ def test_a_job_that_is_cancelled_before_it_could_wait_is_no_longer_delivered(
 
 
 # What breaks meanwhile
+
+
+def test_a_clock_that_is_set_ends_no_job(
+    site: Site, meeting: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = site.submit("meet", *meeting.paths, timeout=PATIENCE)
+    killed: list[Child] = []
+    monkeypatch.setattr(Spares, "kill", lambda _self, child, _number: killed.append(child))
+
+    def set_it(_pid: int) -> None:
+        site.shift = 24 * 3600
+        # By the time that it reads the map it has looked at its jobs.
+        site.reload()
+
+    with meeting.meanwhile(set_it):
+        site.work(most=1)
+    assert killed == []
+    assert site.now(job).state is State.SUCCEEDED
+    assert site.store.events(job.id)[-1].at > time.time() + 3600
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(site: Site, meeting: Meeting) -> None:
+    job = site.submit("meet", *meeting.paths)
+
+    def set_back_and_cancel(_pid: int) -> None:
+        site.shift = -24 * 3600
+        site.reload()
+        assert site.store.ask_to_end(site.now(job), "ann")
+        try:
+            site.bell.wait_for(lambda: "cancelling" in site.kinds(job))
+        except AssertionError:
+            meeting.release()
+            raise
+
+    with meeting.meanwhile(set_back_and_cancel, release=False):
+        site.work(most=1)
+    assert site.now(job).state is State.CANCELLED
 
 
 def test_the_store_is_away_when_a_job_ends(site: Site, meeting: Meeting) -> None:

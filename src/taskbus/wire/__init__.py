@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,13 +178,13 @@ def make_spans(program: str) -> "Spans":
     return spans(program) or NO_SPANS
 
 
-def tally_of(settings: Settings, program: str) -> "Tally":
+def tally_of(settings: Settings, program: str, clock: Callable[[], float]) -> "Tally":
     """The program's counts, as it has left them."""
     from taskbus.adapter.tallies import read_tally, tally_saver
     from taskbus.core.tally import Tally
 
     told = read_tally(settings.run, program)
-    return Tally(time.time, tally_saver(settings.run, program), told)
+    return Tally(clock, tally_saver(settings.run, program), told)
 
 
 def visit_bus(settings: Settings, work: Callable[[Any], Any]) -> Any:

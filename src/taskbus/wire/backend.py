@@ -54,7 +54,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
         clock=time.time,
         threads=settings.backend_threads,
         spans=spans,
-        tally=tally_of(settings, f"backend-{namespace}"),
+        tally=tally_of(settings, f"backend-{namespace}", time.time),
     )
     backend = Backend(
         api=api,

@@ -38,7 +38,7 @@ def run_worker(settings: Settings, pool: Pool, name: str, most: int | None) -> N
     ]
     on_ready = partial(presence.hold, queues=pool.queues)
     bell = Doorbell(settings.doorbell)
-    tally = tally_of(settings, name) if most is None else None
+    tally = tally_of(settings, name, time.monotonic) if most is None else None
     sides = make_sides(settings)
     _worker(settings, sides, queues, bell, pool.queues, on_ready, tally).serve(most)
 
@@ -60,6 +60,7 @@ def _worker(
         liveness=ProcessLiveness(),
         bell=bell,
         clock=time.time,
+        timer=time.monotonic,
         follow_ups=FollowUps(sides.store, sides.links, time.time, retention_of(settings)),
         # What it loads makes its forks slower: no tasks of other pools' queues.
         load_map=lambda: read_api_map(settings, own_queues),

@@ -18,7 +18,7 @@ from taskbus.core.retention import Retention
 from taskbus.core.settle import conclude
 from taskbus.core.tally import Tally
 from taskbus.model.errors import StoreUnavailable
-from taskbus.model.job import Change, Job, State
+from taskbus.model.job import Change, Job, Note, State, note
 from taskbus.port.bell import Bell
 from taskbus.port.clock import Clock
 from taskbus.port.liveness import Liveness
@@ -47,11 +47,14 @@ class Ledger:
         liveness: Liveness,
         bell: Bell,
         clock: Clock,
+        timer: Clock,
         ttr: float,
         retention: Retention,
         tally: Tally,
     ) -> None:
-        """``ttr``: seconds that a claim lasts where its job does not say otherwise."""
+        """``clock`` and ``timer``: the worker's; every ``now`` here is the timer's. ``ttr``:
+        seconds that a claim lasts where its job does not say otherwise.
+        """
         self._slots = slots
         self._store = store
         self._admission = admission
@@ -59,6 +62,7 @@ class Ledger:
         self._liveness = liveness
         self._bell = bell
         self._clock = clock
+        self._timer = timer
         self._ttr = ttr
         self._retention = retention
         self._tally = tally
@@ -72,7 +76,7 @@ class Ledger:
 
         The next jobs need not wait for that: should a power failure come first, these run again.
         """
-        steps = [(slot, step) for slot in self._slots if (step := self._step(slot, now))]
+        steps = [(slot, step) for slot in self._slots if (step := self._step(slot))]
         if not steps:
             return
         changes = [change for _, step in steps for change in step]
@@ -106,23 +110,23 @@ class Ledger:
         self._store.sync()
         self.sync_at = math.inf
 
-    def _step(self, slot: Slot, now: float) -> list[Change]:
+    def _step(self, slot: Slot) -> list[Change]:
         """What is to be stored of the slot's job now."""
         if slot.doubt is not None:
             self.resolve(slot, slot.doubt)
         if slot.delivery is None:
             return []
         if slot.job is None:
-            return self._claim(slot, slot.delivery, now)
+            return self._claim(slot, slot.delivery)
         if outcome := slot.outcome or (slot.attempt and slot.attempt.outcome):
             words = slot.attempt.notes(final=True) if slot.attempt else []
-            return conclude(slot.job, words, outcome, now, self._retention)
-        if slot.attempt is None and now >= self.renew_at(slot.job):
-            self._renew(slot, slot.job, now)
+            return conclude(slot.job, words, outcome, self._clock(), self._retention)
+        if slot.attempt is None and self.renew_in(slot.job) <= 0:
+            self._renew(slot, slot.job)
         return []
 
-    def _claim(self, slot: Slot, delivery: Delivery, now: float) -> list[Change]:
-        job = self._store.job(delivery.job)
+    def _claim(self, slot: Slot, delivery: Delivery) -> list[Change]:
+        job, now = self._store.job(delivery.job), self._clock()
         decision = claim(job, self._liveness, now, self._ttr, self._retention)
         if isinstance(decision, Busy):
             self._say(slot, lambda: slot.queue.release(delivery, decision.delay))
@@ -181,29 +185,30 @@ class Ledger:
             if found.seq != job.seq:
                 slot.attempt.saved()
 
-    def renew_at(self, job: Job) -> float:
-        """When the lease of a job that has no child yet is to be renewed."""
+    def renew_in(self, job: Job) -> float:
+        """Seconds until the lease of a job that has no child yet is to be renewed."""
         if job.lease is None:
             return 0.0
-        return job.lease - lease_seconds(job, self._ttr) + self.keep_every(job)
+        left = job.lease - self._clock()
+        return left - lease_seconds(job, self._ttr) + self.keep_every(job)
 
     def keep_every(self, job: Job) -> float:
         """How often reservation and lease are renewed."""
         return min(self._ttr, lease_seconds(job, self._ttr)) / 3
 
-    def _renew(self, slot: Slot, job: Job, now: float) -> None:
-        if (lease := self._extended(slot, job, now)) is not None:
+    def _renew(self, slot: Slot, job: Job) -> None:
+        if (lease := self._extended(slot, job)) is not None:
             slot.job = job._replace(lease=lease)
         else:
             self._drop(slot, job)
 
-    def _extended(self, slot: Slot, job: Job, now: float) -> float | None:
+    def _extended(self, slot: Slot, job: Job) -> float | None:
         """Until when reservation and lease last now; None where the job is not ours any more, as
         the lease alone decides.
         """
         if (delivery := slot.delivery) is not None:
             self._say(slot, lambda: slot.queue.touch(delivery))
-        lease = now + lease_seconds(job, self._ttr)
+        lease = self._clock() + lease_seconds(job, self._ttr)
         return lease if self._store.renew(job, lease) else None
 
     def _drop(self, slot: Slot, job: Job) -> None:
@@ -220,8 +225,9 @@ class Ledger:
         except StoreUnavailable as error:
             log.warning("job %s: those that wait for its end go on later: %s", job.id, error)
 
-    def note(self, slot: Slot, attempt: Attempt, change: Change) -> None:
+    def note(self, slot: Slot, attempt: Attempt, words: list[Note]) -> None:
         """Store what the child said."""
+        change = note(attempt.job, self._clock(), words)
         try:
             done = all(self._store.advance([change], durable=False))
         except StoreUnavailable:
@@ -249,11 +255,11 @@ class Ledger:
     def keep(self, slot: Slot, attempt: Attempt, now: float) -> None:
         """Keep the claim of a job that a child has."""
         attempt.kept(now)
-        if self._extended(slot, attempt.job, now) is None:
+        if self._extended(slot, attempt.job) is None:
             attempt.kill()
 
     def _say(self, slot: Slot, words: Callable[[], Any]) -> None:
-        slot.say(words, self._clock())
+        slot.say(words, self._timer())
 
 
 def _is_claim(found: Job | None, job: Job) -> bool:

@@ -23,7 +23,7 @@ from taskbus.core.untraced import NO_SPANS
 from taskbus.handler.perform import Outcome, failure_text
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import StoreUnavailable, TaskbusError
-from taskbus.model.job import Job, note
+from taskbus.model.job import Job
 from taskbus.model.php import PhpSite
 from taskbus.model.trace import trace_of_job
 from taskbus.model.webhook import DELIVER
@@ -59,6 +59,7 @@ class Worker:
         liveness: Liveness,
         bell: Bell,
         clock: Clock,
+        timer: Clock,
         follow_ups: FollowUps,
         load_map: Callable[[], ApiMap],
         task_path: Sequence[str],
@@ -71,20 +72,22 @@ class Worker:
         valve: Valve = as_it_is,
         php: PhpSite | None = None,
     ) -> None:
-        """``queues``: a connection for each job that may run at a time; ``load_map`` reads the API
-        map anew; ``ttr``: seconds a claim lasts without a sign of life; ``on_ready`` is called
-        whenever the worker has asked for a job. ``enclose``: what an attempt is given that is not
-        stored with its job; where it raises a TaskbusError, the attempt has failed by that.
-        ``php``: where PHP is, if its jobs are to start warm.
+        """``queues``: a connection for each job that may run at a time; ``clock``: for what is
+        stored; ``timer``: for all else, seconds that pass whatever the clock is set to.
+        ``load_map`` reads the API map anew; ``ttr``: seconds a claim lasts without a sign of life;
+        ``on_ready`` is called whenever the worker has asked for a job. ``enclose``: what an attempt
+        is given that is not stored with its job; where it raises a TaskbusError, the attempt has
+        failed by that. ``php``: where PHP is, if its jobs are to start warm.
         """
         self._slots = [Slot(queue) for queue in queues]
         self._clock = clock
+        self._timer = timer
         self._load_map = load_map
         self._task_path = task_path
         self._ttr = ttr
         self._on_ready = on_ready
         self._spans = spans
-        self._tally = tally or Tally(clock)
+        self._tally = tally or Tally(timer)
         self._stopping = False
         self._stale = False
         self._reload_at = 0.0
@@ -107,6 +110,7 @@ class Worker:
             liveness,
             bell,
             clock,
+            timer,
             ttr,
             retention,
             self._tally,
@@ -123,18 +127,18 @@ class Worker:
         self._store_rest_until = 0.0
         self._sync(math.inf)
         for slot in self._slots:
-            self._leave(slot, self._clock())
+            self._leave(slot, self._timer())
         for spares in self._forkers or ():
             spares.close()
         self._tally.save()
 
     def step(self) -> None:
         """Once round the loop."""
-        if self._stale and self._clock() >= self._reload_at:
+        if self._stale and self._timer() >= self._reload_at:
             self._reload()
         self._ask()
         # By now the queue looks for the next jobs, and children run.
-        self._sync(self._clock())
+        self._sync(self._timer())
         self._turn(self._wait())
         self._retire()
         self._tally.tend()
@@ -144,7 +148,7 @@ class Worker:
 
     def _ask(self) -> None:
         """Idle slots ask the queue for a job, or stop asking."""
-        now = self._clock()
+        now = self._timer()
         asking = sum(not slot.idle or slot.asked for slot in self._slots)
         for slot in self._slots:
             if not slot.idle:
@@ -173,7 +177,7 @@ class Worker:
 
     def _wait(self) -> float:
         """Until something is to be read or done; reads it; returns the time."""
-        now = self._clock()
+        now = self._timer()
         readers: dict[int, Callable[[], Any]] = {self._woken.fileno(): self._forget_wakeups}
         for spares in (*(self._forkers or ()), *self._old):
             readers[spares.fileno()] = partial(self._hear, spares)
@@ -191,12 +195,13 @@ class Worker:
                     readers[fd] = partial(slot.attempt.read, fd, now)
             elif slot.waiting is not None:
                 # For a spare child, which the forker announces.
-                wake = min(wake, max(self._ledger.renew_at(slot.waiting), self._store_rest_until))
+                renew_at = now + self._ledger.renew_in(slot.waiting)
+                wake = min(wake, max(renew_at, self._store_rest_until))
             else:
                 wake = min(wake, max(now, self._store_rest_until))
         for fd in wait_readable(readers, max(0.0, wake - now)):
             readers[fd]()
-        return self._clock()
+        return self._timer()
 
     def _turn(self, now: float) -> None:
         """Everything that follows from what was read."""
@@ -220,7 +225,7 @@ class Worker:
         """Tell the store, and whether it has taken it; where it does not answer it is left alone,
         longer each time.
         """
-        now = self._clock()
+        now = self._timer()
         if now < self._store_rest_until:
             return False
         try:
@@ -234,7 +239,7 @@ class Worker:
 
     def _start(self, slot: Slot, job: Job, now: float) -> None:
         """Hand the job to a spare child, if one is ready."""
-        if job.lease is not None and job.lease <= now:
+        if job.lease is not None and job.lease <= self._clock():
             return  # It may be somebody else's by now: the store has to be asked first.
         if self._forkers is None:
             return
@@ -286,7 +291,7 @@ class Worker:
             if now >= attempt.keep_at:
                 self._ledger.keep(slot, attempt, now)
             elif notes := attempt.flush(now):
-                self._ledger.note(slot, attempt, note(attempt.job, now, notes))
+                self._ledger.note(slot, attempt, notes)
         except ForkerGone as error:
             self._lose(attempt.spares, error)
         except StoreUnavailable as error:
@@ -295,7 +300,7 @@ class Worker:
 
     def _take(self, slot: Slot) -> None:
         slot.asked = False
-        with Resting(slot, self._clock()):
+        with Resting(slot, self._timer()):
             slot.delivery = slot.queue.take()
 
     def _hear(self, spares: Spares) -> None:
@@ -307,7 +312,7 @@ class Worker:
         for slot in self._slots:
             attempt = slot.attempt
             if attempt is not None and attempt.spares is spares and attempt.child.pid in ended:
-                attempt.exited(ended[attempt.child.pid], self._clock())
+                attempt.exited(ended[attempt.child.pid], self._timer())
 
     def _lose(self, lost: Spares, error: ForkerGone) -> None:
         """A forker died: its children are dead, and others are needed. One of the same map that
@@ -316,7 +321,7 @@ class Worker:
         log.error("%s", error)
         for slot in self._slots:
             if slot.attempt is not None and slot.attempt.spares is lost:
-                slot.attempt.abandoned(self._clock())
+                slot.attempt.abandoned(self._timer())
         if self._forkers is not None and lost in self._forkers:
             self._old += self._forkers
             self._forkers = None
@@ -339,7 +344,7 @@ class Worker:
             # Without a forker there is nothing to keep: try again, but not at once. And where a HUP
             # came meanwhile, it is about what has been mended since.
             self._stale = self._stale or self._forkers is None
-            self._reload_at = self._clock() + LONGEST_PAUSE
+            self._reload_at = self._timer() + LONGEST_PAUSE
             return
         self._old += self._forkers or ()
         self._api, self._forkers = fresh
