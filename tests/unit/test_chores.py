@@ -123,6 +123,17 @@ def test_one_that_cannot_be_done_keeps_no_other_from_being_done(site: Site) -> N
     assert done == [1000.0]
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(site: Site) -> None:
+    site.chores.run()
+    site.now -= 3600
+    added(site.store, created=site.now)
+    # Whatever may come meanwhile is due soon.
+    assert site.chores.run() <= 10
+    site.now += 10
+    site.chores.run()
+    assert site.ready() == 1
+
+
 def test_two_of_them_do_no_harm(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     job = added(site.store, state=State.SCHEDULED, due=1000.0)
     taken = added(site.store, state=State.SCHEDULED, due=1000.0)

@@ -453,6 +453,14 @@ def test_a_delivery_finds_the_endpoint_as_it_is_now(site: Site) -> None:
         site.desk.delete("ann", anybody) if site.book.endpoints() else None
 
 
+def test_a_clock_that_is_set_back_hides_no_change(site: Site) -> None:
+    elsewhere = Book(site.sides.records, site.clock)
+    assert elsewhere.endpoints() == {}
+    site.put()
+    site.now -= 3600
+    assert list(elsewhere.endpoints()) == ["ann"]
+
+
 def test_other_processes_learn_of_changes_and_read_nothing_else(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

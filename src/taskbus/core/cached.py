@@ -36,7 +36,8 @@ class Cached(Generic[T]):
     def all(self) -> Mapping[str, T]:
         """By name, as they were within the last second."""
         now = self._clock()
-        if now >= self._look_at:
+        # Later than that it was before the clock was set back.
+        if not now < self._look_at <= now + _LOOK_SECONDS:
             self.refresh()
             self._look_at = now + _LOOK_SECONDS
         return self.kept

@@ -64,6 +64,8 @@ class Chores:
         return max(0.0, min(self._next.values()) - self._clock())
 
     def _run(self, chore: Chore, now: float) -> None:
+        # What is further away was meant by a clock that has been set back since.
+        self._next[chore.name] = min(self._next[chore.name], now + chore.every)
         if self._next[chore.name] <= now:
             moved = chore.run()
             self._next[chore.name] = now if moved >= BITE else now + chore.every
