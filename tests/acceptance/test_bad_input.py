@@ -172,6 +172,25 @@ def test_a_wrong_argument_is_named(
     assert caught.value.kwargs["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "field"),
+    [
+        ("authenticate", [], "authid"),
+        ("authenticate", ["realm1", ["x"], {}], "authid"),
+        ("decide", [], "authid"),
+        ("decide", [{}, "com.example.x", "call"], "authid"),
+        ("decide", ["x", ["com.example.x"], "call"], "uri"),
+    ],
+)
+def test_a_wrong_question_of_the_router(
+    operator: Session, name: str, args: list[Any], field: str
+) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        operator.call(f"taskbus.access.{name}", *args)
+    assert caught.value.error == INVALID
+    assert caught.value.kwargs["field"] == field
+
+
 def test_keywords_that_python_uses_itself(operator: Session) -> None:
     """They come from callers in other languages."""
     for name, kwargs in (("submit", {"details": 1}), ("get", {"details": 1}), ("list", {"_": 1})):

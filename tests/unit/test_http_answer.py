@@ -105,7 +105,7 @@ def test_an_error_of_the_contract_comes_before_all() -> None:
     assert failed.about == {"a": 1, "retry_after": 7.0}
 
 
-@pytest.mark.parametrize("text", ["soon", "-1", "", "1.5", "٣"])
+@pytest.mark.parametrize("text", ["soon", "-1", "", "1.5", "٣", "Fri, 31 Dec 99999 23:59:59 GMT"])
 def test_a_retry_after_that_is_none(text: str) -> None:
     def answer(request: Request) -> None:
         request.reply(503, Retry_After=text.encode().decode("latin-1"))

@@ -21,7 +21,7 @@ from taskbus.core.permit import UNLIMITED, Permit
 from taskbus.edge.request import named
 from taskbus.model.access import READ, ROLE, AccessKey, check_key_id, describe, scopes_of
 from taskbus.model.apimap import ApiMap
-from taskbus.model.errors import TaskbusError, Unauthenticated, UnknownUri
+from taskbus.model.errors import InvalidArgument, TaskbusError, Unauthenticated, UnknownUri
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import JOB_TOPIC
 from taskbus.model.uri import is_pattern
@@ -101,7 +101,7 @@ class Access:
         asked = named(("realm", "authid", "details"), args, kwargs)
         told = asked.get("details")
         ticket = told.get("ticket") if isinstance(told, Mapping) else None
-        key = self._keyring.proved(asked.get("authid"), ticket)
+        key = self._keyring.proved(_text(asked, "authid"), ticket)
         if key is None:
             raise Unauthenticated(
                 "the access key is unknown, revoked or expired, or its secret is wrong",
@@ -122,8 +122,10 @@ class Access:
         Nothing for its cache, which would serve one key's answer to another.
         """
         asked = named(("authid", "uri", "action", "options"), args, kwargs)
-        permit = self._permit(asked["authid"])
-        uri, action, options = asked["uri"], asked["action"], asked.get("options") or {}
+        permit = self._permit(_text(asked, "authid"))
+        uri, action, options = _text(asked, "uri"), asked.get("action"), asked.get("options") or {}
+        if not isinstance(options, Mapping):
+            raise InvalidArgument("options", options, "not an object", "send {}, or leave it out")
         if action == "call":
             return _answer(permit.may_call(uri, self._mode(uri)), disclose=True)
         if action == "publish":
@@ -227,6 +229,14 @@ def _permit_of(key: AccessKey) -> Permit:
 
 def _answer(is_allowed: bool, disclose: bool = False) -> dict[str, bool]:
     return {"allow": is_allowed, "disclose": disclose, "cache": False}
+
+
+def _text(asked: Mapping[str, Any], field: str) -> str:
+    """What the router asks about."""
+    value = asked.get(field)
+    if isinstance(value, str):
+        return value
+    raise InvalidArgument(field, value, "not a text", "send it as the router does")
 
 
 def _told(failure: Failure) -> None:

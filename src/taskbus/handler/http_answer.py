@@ -116,7 +116,10 @@ def _retry_after(text: str | None) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text[:10])
     date = parsedate_tz(text)
-    return None if date is None else max(0.0, mktime_tz(date) - time.time())
+    try:
+        return None if date is None else max(0.0, mktime_tz(date) - time.time())
+    except (ValueError, OverflowError):
+        return None  # No calendar has that day.
 
 
 def _start(body: bytes) -> str:
