@@ -24,7 +24,14 @@ if ($missing = Options::missing()) {
     fwrite(STDERR, "$missing\n");
     exit(1);
 }
-$tasks = new Tasks($argv[1]);
+try {
+    $tasks = new Tasks($argv[1]);
+} catch (Throwable $error) {
+    // Composer refuses a PHP that is too old, for example.
+    $words = strtr($error->getMessage(), "\n", ' ');
+    fwrite(STDERR, $error::class . ": $words in {$error->getFile()}:{$error->getLine()}\n");
+    exit(1);
+}
 foreach (array_slice($argv, 2) as $class) {
     $problem = Probe::problem($tasks, $class);
     // On a line of its own, whatever the class has printed.

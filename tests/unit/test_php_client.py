@@ -29,3 +29,14 @@ def test_what_a_class_prints_does_not_hide_its_problem(tmp_path: Path) -> None:
     assert problems_of_classes(php, parse_api_map(entries, "api.toml", php=php)) == {
         "com.x.leaves": "cannot load the class Leaves: the task called exit()"
     }
+
+
+def test_a_composer_that_refuses_this_php_is_quoted(tmp_path: Path) -> None:
+    autoload = tmp_path / "vendor/autoload.php"
+    autoload.parent.mkdir()
+    autoload.write_text("<?php throw new RuntimeException('PHP is too old');")
+    php = PhpSite(client=str(REPOSITORY / "clients/php"), tasks=str(tmp_path))
+    api = parse_api_map("[api.'com.x.y']\nphp = 'Any'\n", "api.toml", php=php)
+    assert problems_of_classes(php, api) == {
+        "com.x.y": f"php cannot look at it: RuntimeException: PHP is too old in {autoload}:1"
+    }
