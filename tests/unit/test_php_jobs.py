@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -302,6 +303,27 @@ def test_a_killed_forker_takes_its_children_along(warm: Spares) -> None:
     attempt.abandoned(0.0)
     assert told(attempt, False)["error"] == "taskbus.error.killed"
     attempt.child.close()
+
+
+def test_a_class_that_never_loads_does_not_outlive_the_forker(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    endless = f"<?php file_put_contents('{began}', getmypid()); sleep(100);"
+    (tmp_path / "Endless.php").write_text(endless)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [*PHP.forker, str(theirs.fileno())]
+    with (
+        ours, theirs,
+        subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()]) as forker,
+    ):  # fmt: skip
+        config = {"handlers": {"com.t.endless": "Endless"}, "path": [str(tmp_path)]}
+        assert forker.stdin
+        forker.stdin.write(json.dumps(config).encode())
+        forker.stdin.close()
+        try:
+            child = int(eventually(lambda: began.exists() and began.read_text()))
+        finally:
+            forker.kill()
+    eventually(lambda: not alive({child}))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -66,8 +66,10 @@ final class Forker
     /** Found out by a process of its own: PHP may give up on the class, or end by it. */
     private function canBeLoaded(string $class): bool
     {
+        $forker = getmypid();
         $pid = $this->forked();
         if ($pid === 0) {
+            $this->stayWith($forker);
             try {
                 $this->tasks->load($class);
                 $this->system->leave(self::LOADED);
@@ -142,12 +144,18 @@ final class Forker
      */
     private function become(array $own, array $inherited, int $forker): never
     {
+        $this->stayWith($forker);
+        array_map($this->system->close(...), array_diff($inherited, $own));
+        (new Child($this->system, $this->tasks, ...$own))->live($this->classes);
+    }
+
+    /** A child does not outlive the forker, not even one that has died meanwhile. */
+    private function stayWith(int $forker): void
+    {
         $this->system->dieWithParent();
         if (posix_getppid() !== $forker) {
             $this->system->leave(1);
         }
-        array_map($this->system->close(...), array_diff($inherited, $own));
-        (new Child($this->system, $this->tasks, ...$own))->live($this->classes);
     }
 
     /** What to tell the worker of a dead child, once whatever it left running is dead, too. */
