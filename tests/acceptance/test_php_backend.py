@@ -303,7 +303,7 @@ def by_hand(site: Site, tasks: Path) -> Iterator[int]:
     ) as process:  # fmt: skip
         try:
             assert process.stderr
-            assert "serving 1 URIs" in process.stderr.readline()
+            assert any("serving 1 URIs" in line for line in process.stderr)
             yield process.pid
         finally:
             process.kill()
