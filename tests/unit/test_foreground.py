@@ -44,7 +44,7 @@ class Backend:
             api=ApiMap([self.entry]),
             entries=[self.entry],
             batch=cast("Batch", self),
-            keeper=Keeper(self.store, self, self, time.time, 60.0),
+            keeper=Keeper(self.store, self, self, time.time, time.monotonic, 60.0),
             calls=self.calls,
             clock=time.time,
             threads=4,

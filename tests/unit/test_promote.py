@@ -47,7 +47,14 @@ class Backend:
         self.aborts: list[bool] = []
         self.can_abort = True
         self.forgotten: list[str] = []
-        self.keeper = Keeper(self.store, Names("backend"), self, lambda: self.now, TTR, RETENTION)
+        self.shift = 0.0
+        self.keeper = Keeper(
+            self.store, Names("backend"), self, self.clock, lambda: self.now, TTR, RETENTION
+        )
+
+    def clock(self) -> float:
+        """As somebody has set it."""
+        return self.now + self.shift
 
     def ring(self) -> None:
         """As the bell."""
@@ -159,6 +166,18 @@ def test_its_claim_is_kept(backend: Backend) -> None:
         assert backend.job(job).lease == backend.now + TTR
     backend.run(later=1)
     assert backend.job(job).lease == backend.now - 1 + TTR
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(backend: Backend) -> None:
+    job = backend.promote()
+    backend.run()
+    backend.shift = -3600.0
+    assert backend.store.ask_to_end(backend.job(job), "ann")
+    backend.run(later=TTR)
+    assert backend.aborts == [False]
+    assert backend.job(job).lease == NOW + TTR - 3600 + TTR
+    assert backend.events(job)[-1][0] == "cancelling"
+    assert backend.store.events(job.id)[-1].at == NOW + TTR - 3600
 
 
 def test_a_store_that_is_away_loses_nothing(backend: Backend) -> None:

@@ -70,14 +70,18 @@ class Keeper:
         liveness: Liveness,
         bell: Bell,
         clock: Clock,
+        timer: Clock,
         ttr: float,
         retention: Retention = STANDARD_RETENTION,
     ) -> None:
-        """``ttr``: seconds that a claim lasts where the job does not say so itself."""
+        """``clock``: for what is stored; ``timer``: for all else, seconds that pass whatever the
+        clock is set to. ``ttr``: seconds that a claim lasts where the job does not say so itself.
+        """
         self._store = store
         self._worker = liveness.identity()
         self._bell = bell
         self._clock = clock
+        self._timer = timer
         self._ttr = ttr
         self._retention = retention
         self._lock = threading.Lock()
@@ -143,7 +147,7 @@ class Keeper:
 
     def run(self) -> None:
         """Do all that is to be done now; raises StoreUnavailable, and is to be called again."""
-        now = self._clock()
+        now = self._timer()
         with self._lock:
             kept = list(self._kept.values())
         if kept and now >= self._look_at:
@@ -177,7 +181,7 @@ class Keeper:
         if one.doubt is not None:
             self._resolve(one, one.doubt)
         if one.job.id in self._kept:
-            self._record(one, now)
+            self._record(one, self._clock())
         if one.job.id in self._kept and now >= one.keep_at:
             self._renew(one, now)
 
@@ -225,7 +229,7 @@ class Keeper:
 
     def _renew(self, one: _Kept, now: float) -> None:
         seconds = lease_seconds(one.job, self._ttr)
-        if self._store.renew(one.job, now + seconds):
+        if self._store.renew(one.job, self._clock() + seconds):
             one.keep_at = now + seconds / 3
         else:
             self._lose(one)

@@ -42,7 +42,13 @@ def run_backend(settings: Settings, namespace: str) -> None:
     batch, calls = Batch(reactor, intake), Calls(reactor)
     spans = make_spans("backend")
     keeper = Keeper(
-        sides.store, ProcessLiveness(), bell, time.time, settings.worker_ttr, retention_of(settings)
+        sides.store,
+        ProcessLiveness(),
+        bell,
+        time.time,
+        time.monotonic,
+        settings.worker_ttr,
+        retention_of(settings),
     )
     foreground = Foreground(
         reactor=reactor,
