@@ -18,8 +18,9 @@ from taskbus.port.queue import Delivery, QueueStats
 
 TUBE = "taskbus"
 _MOST_IN_FLIGHT = 500
-# greenstalk itself waits for ever; a server that hangs must not hang us.
-_PATIENCE = 30.0
+# greenstalk itself waits for ever; a server that hangs must not hang us. A worker waits so long for
+# each of its connections, and looks after none of its jobs meanwhile.
+_PATIENCE = 10.0
 
 
 class _Client(greenstalk.Client[str]):

@@ -206,10 +206,13 @@ class Ledger:
         """Until when reservation and lease last now; None where the job is not ours any more, as
         the lease alone decides.
         """
+        lease = self._clock() + lease_seconds(job, self._ttr)
+        if not self._store.renew(job, lease):
+            return None
+        # After that: a queue that hangs keeps us waiting here.
         if (delivery := slot.delivery) is not None:
             self._say(slot, lambda: slot.queue.touch(delivery))
-        lease = self._clock() + lease_seconds(job, self._ttr)
-        return lease if self._store.renew(job, lease) else None
+        return lease
 
     def _drop(self, slot: Slot, job: Job) -> None:
         """The entry in the queue is now another worker's hint: leave it alone."""
