@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskbus.core.command import number_of, request, status, tag
+from taskbus.core.command import request, status, tag
 from taskbus.core.plan import Plan
 from taskbus.model.apimap import ApiMap
 from taskbus.model.builtin import EXEC_COMMAND as EXEC
@@ -170,7 +170,6 @@ def test_exec_is_off_where_nothing_is_allowed() -> None:
 
 def test_status() -> None:
     job = submitted({"command": GET, "priority": 800}, 11)
-    assert number_of(job) == 11
     assert tag(11) in job.tags
     assert status(job) == {
         "id": 11, "worker_status": 0,

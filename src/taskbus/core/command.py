@@ -62,11 +62,6 @@ def numbered(store: Store, number: int) -> Job:
     raise JobNotFound(str(number))
 
 
-def number_of(job: Job) -> int:
-    """The number of a job that came through the queue server."""
-    return int(load(job.kwargs)["number"])
-
-
 def request(body: Any, number: int, programs: Sequence[Sequence[str]]) -> dict[str, Any]:
     """The request, for ``taskbus.core.plan``, of the job with this number.
 

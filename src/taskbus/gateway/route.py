@@ -22,8 +22,6 @@ from taskbus.model.trace import Trace, parse_trace
 
 _MOST_PARAMETERS = 100
 _JSON = ("application/json", "")
-# Fields of a request and of its options around the arguments.
-_AROUND = 20
 
 
 class Headers(Mapping[str, str]):

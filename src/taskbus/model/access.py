@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from taskbus.model.errors import InvalidArgument
-from taskbus.model.options import Rate, check_name, check_rate
+from taskbus.model.options import check_name, check_rate
 from taskbus.model.uri import COMMANDS, RESERVED, check_uri, covers, in_namespace, is_pattern
 
 CALL, SUBMIT, READ, MANAGE = "call", "submit", "read", "manage"
@@ -163,11 +163,6 @@ def parse_scope(text: object) -> Scope:
 def scopes_of(key: AccessKey) -> tuple[Scope, ...]:
     """What the key is good for."""
     return tuple(parse_scope(one) for one in key.scopes)
-
-
-def rate_of(key: AccessKey) -> Rate | None:
-    """How many requests it may send in a time; None: no limit of its own."""
-    return None if key.rate is None else check_rate(key.rate)
 
 
 def is_reserved(uri: str) -> bool:
