@@ -39,8 +39,11 @@ _TAKEN = frozenset({"self", "procedure", "options"})
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn errors into a message and an exit code."""
+    _open_streams()
     options = _parser().parse_args(argv)
     try:
+        for word in sys.argv[1:] if argv is None else argv:
+            check_field("argument", word)
         settings = read_settings(Path(options.settings))
         code: int = options.run(settings, options)
         return code
@@ -57,6 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has left, as "| head" does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _open_streams() -> None:
+    """Where whoever starts us has closed them, as ``>&-`` does, nobody wants to read."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _up(settings: Settings, options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Every door of a running bus refuses what is wrong by its name, and goes on as if nothing was."""
 
 import json
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,6 +13,7 @@ from autobahn.wamp.exception import ApplicationError
 
 from taskbus.model.identity import new_job_id
 from tests.support.bridge import post
+from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.router import Session
 from tests.support.site import Site, running_site
 
@@ -305,6 +307,9 @@ def test_a_wrong_call_is_told_with_its_error(
         (["jobs", "--state", "lost"], 2, "state: not a state"),
         (["jobs", "--uri", "com..x"], 2, "uri: not a URI"),
         (["jobs", "--tag", ""], 2, "tag: not a short text"),
+        (["jobs", "--limit", str(2**64)], 2, "limit: an integer of more than 64 bits"),
+        (["job", "\udcff"], 2, "argument: a text with half a character"),
+        (["submit", ECHO, "--tag", "\udcff"], 2, "argument: a text with half a character"),
     ],
 )
 def test_a_wrong_command(site: Site, words: list[str], code: int, said: str) -> None:
@@ -312,6 +317,14 @@ def test_a_wrong_command(site: Site, words: list[str], code: int, said: str) -> 
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_command_whose_output_nobody_wants(site: Site, closed: str) -> None:
+    command = f'exec "$0" --settings "$1" jobs {closed}'
+    words = ["sh", "-c", command, str(REPOSITORY / ".venv/bin/taskbus"), str(site.settings)]
+    done = subprocess.run(words, check=False, timeout=PATIENCE)
+    assert done.returncode == 0
 
 
 def test_commands_that_look_for_a_uri(site: Site) -> None:

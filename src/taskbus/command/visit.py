@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskbus.model.errors import TaskbusError
+from taskbus.model.json import check_field
 from taskbus.model.settings import Settings
 from taskbus.wire import visit_bus
 
@@ -37,7 +38,10 @@ def visit(settings: Settings, work: Callable[[Any], Any]) -> Any:
 
 
 def calling(uri: str, /, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-    """What ``visit`` runs to make one call."""
+    """What ``visit`` runs to make one call; raises InvalidArgument where it cannot be sent."""
+    check_field("args", list(args))
+    for name, value in kwargs.items():
+        check_field(name, value)
 
     async def call(session: Any) -> Any:
         return await session.call(uri, *args, **kwargs)
