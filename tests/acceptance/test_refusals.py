@@ -107,6 +107,8 @@ def test_a_template_that_is_missing(site: Site) -> None:
     [
         ('python = "tasks.nowhere:Task"', "No module named"),
         ('python = "tasks.dante:Nothing"', "no attribute 'Nothing'"),
+        ('python = "tasks:__name__"', "neither a function nor a class with run"),
+        ('python = "pathlib:Path"', "neither a function nor a class with run"),
         ('exec = ["no-such-program"]', "no-such-program"),
     ],
 )

@@ -22,6 +22,8 @@ def python_handler(target: str, _timeout: float | None) -> Handler:
             f"cannot load {target}: {type(error).__name__}: {error}",
             traceback=traceback.format_exc(limit=-8),
         ) from error
+    if not callable(getattr(task, "run", None) if isinstance(task, type) else task):
+        raise TaskFailure(f"cannot load {target}: neither a function nor a class with run")
     return _of_class(task) if isinstance(task, type) else _of_function(task)
 
 
