@@ -14,6 +14,7 @@ Crossbar that requirements/router.txt names: what it replaces is not a public pa
 
 import sys
 
+import taskbus_bridge  # noqa: F401 - by being loaded
 from autobahn.exception import PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import TransportLost

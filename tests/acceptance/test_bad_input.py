@@ -253,6 +253,29 @@ def test_a_wrong_request_stores_nothing(site: Site, changes: dict[str, Any], sta
 
 
 @pytest.mark.parametrize(
+    ("path", "changes", "field"),
+    [
+        ("/call", {"procedure": None}, "procedure"),
+        ("/call", {"procedure": 3}, "procedure"),
+        ("/call", {"procedure": "com..x"}, "procedure"),
+        ("/call", {"args": {"0": ECHO}}, "args"),
+        ("/call", {"args": 3}, "args"),
+        ("/call", {"kwargs": ["delay"]}, "kwargs"),
+        ("/call", {"kwargs": {"options": 1}}, "kwargs.options"),
+        ("/call", {"kwargs": {"procedure": ECHO}}, "kwargs.procedure"),
+        ("/publish", {"topic": "com x"}, "topic"),
+        ("/publish", {"topic": "com.example.x", "args": "x"}, "args"),
+        ("/publish", {"topic": "com.example.x", "options": "x"}, "options"),
+    ],
+)
+def test_a_wrong_field_is_named(site: Site, path: str, changes: dict[str, Any], field: str) -> None:
+    status, answer = post(site, path, SUBMISSION | changes, **site.bridge_secret())
+    assert status == 400
+    assert answer["error"] == INVALID
+    assert answer["args"][0].startswith(f"{field}: has to be ")
+
+
+@pytest.mark.parametrize(
     ("request_", "error"),
     [
         ({"procedure": "com.example.test.nobody"}, "wamp.error.no_such_procedure"),
