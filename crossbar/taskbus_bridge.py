@@ -12,24 +12,30 @@ from crossbar.bridge.rest.caller import CallerResource
 from crossbar.bridge.rest.publisher import PublisherResource
 
 _URI = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
+_LONGEST_SHOWN = 100
 
 
 def _flaw(event, name):
-    """The field that is wrong and what it has to be, or None. ``name``: of the URI's field."""
+    """The field that is wrong, its value, the problem and the remedy; or None. ``name``: of the
+    URI's field.
+    """
     uri = event.get(name)
     if not (isinstance(uri, str) and _URI.fullmatch(uri)):
-        return name, "a URI"
+        return name, uri, "not a URI", "send one such as com.example.shop.order"
     for field, kind, wanted in (
         ("args", list, "a list"),
         ("kwargs", dict, "an object"),
         ("options", dict, "an object"),
     ):
-        if not isinstance(event.get(field) or kind(), kind):
-            return field, wanted
+        value = event.get(field)
+        if not isinstance(value or kind(), kind):
+            return field, value, f"not {wanted}", f"send {wanted}"
     # Parameters of Autobahn's own.
     for taken in ("self", name, "options"):
         if taken in (event.get("kwargs") or ()):
-            return f"kwargs.{taken}", "under another name, or a positional argument"
+            value = event["kwargs"][taken]
+            remedy = "send it under another name, or as a positional argument"
+            return f"kwargs.{taken}", value, "a name that is taken", remedy
     return None
 
 
@@ -37,11 +43,15 @@ def _checking(process, name):
     def checked(resource, request, event):
         if (flaw := _flaw(event, name)) is None:
             return process(resource, request, event)
-        field, wanted = flaw
+        field, value, problem, remedy = flaw
         told = {
             "error": "taskbus.error.invalid_argument",
-            "args": [f"{field}: has to be {wanted}"],
-            "kwargs": {"field": field},
+            "args": [f"{field}: {problem}"],
+            "kwargs": {
+                "field": field,
+                "value": json.dumps(value)[:_LONGEST_SHOWN],
+                "remedy": remedy,
+            },
         }
         request.setResponseCode(400)
         return json.dumps(told).encode()

@@ -272,7 +272,10 @@ def test_a_wrong_field_is_named(site: Site, path: str, changes: dict[str, Any], 
     status, answer = post(site, path, SUBMISSION | changes, **site.bridge_secret())
     assert status == 400
     assert answer["error"] == INVALID
-    assert answer["args"][0].startswith(f"{field}: has to be ")
+    assert answer["args"][0].startswith(f"{field}: ")
+    assert answer["kwargs"]["field"] == field
+    assert answer["kwargs"]["remedy"].startswith("send ")
+    assert "value" in answer["kwargs"]
 
 
 @pytest.mark.parametrize(
