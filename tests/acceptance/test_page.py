@@ -61,6 +61,24 @@ def test_the_printed_address_logs_in_and_keeps_no_secret(bus: Bus, browser: Brow
     assert kept == []
 
 
+DENIED = """
+    for (const name of ["localStorage", "sessionStorage"])
+        Object.defineProperty(window, name, {
+            get() { throw new DOMException("Access is denied", "SecurityError"); },
+        });"""
+
+
+def test_a_browser_that_keeps_nothing_is_enough(bus: Bus, browser: Browser) -> None:
+    with visit(browser, f"{bus.url}#token={bus.token}", script=DENIED) as seen:
+        page = seen.page
+        expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+        page.get_by_role("button", name="Colours").click()
+        expect(page.get_by_role("button", name="Colours: light")).to_be_visible()
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_label("Token")).to_be_visible()
+        assert seen.complaints == []
+
+
 def test_a_wrong_token_is_refused_with_a_remedy_and_the_right_one_gets_in(
     bus: Bus, browser: Browser
 ) -> None:
@@ -356,6 +374,33 @@ def test_what_was_begun_for_one_procedure_is_none_of_the_next(bus: Bus, browser:
 
         go(page, f"#/call?uri={THEIRS}.*")
         expect(page.get_by_text("Runs at once.", exact=True)).to_be_visible()
+
+
+CUT = """
+    const sockets = [];
+    globalThis.isCut = false;
+    globalThis.cut = () => { isCut = true; sockets.forEach(one => one.close()); };
+    globalThis.WebSocket = class extends WebSocket {
+        constructor(...to) {
+            if (isCut) throw new Error("cut");
+            super(...to);
+            sockets.push(this);
+        }
+    };"""
+
+
+def test_who_calls_while_the_bus_is_away_is_told_to_wait(bus: Bus, browser: Browser) -> None:
+    with opened(bus, browser, "#/call?uri=com.example.dante.steps", script=CUT) as page:
+        state = page.locator(".link-state")
+        page.evaluate("cut()")
+        expect(state).to_have_text("reconnecting")
+        page.get_by_role("button", name="Call now").click()
+        expect(page.get_by_role("alert")).to_contain_text("wait until the page is live again")
+        page.evaluate("isCut = false")
+        expect(state).to_have_text("live")
+        page.get_by_label("Arguments").fill("[1]")
+        page.get_by_role("button", name="Call now").click()
+        expect(page.get_by_role("region", name="Result")).to_contain_text("1")
 
 
 # --- for everybody ------------------------------------------------------------------------------

@@ -37,13 +37,15 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def visit(browser: Browser, url: str, **context: Any) -> Iterator[Visit]:
+def visit(browser: Browser, url: str, script: str = "", **context: Any) -> Iterator[Visit]:
     """``url`` opened and loaded in a fresh profile with these options of Playwright's context.
+    ``script`` runs before each document's own.
 
     Complaints are what the console shows in yellow or red, breaches of the content security policy
     among it, exceptions that nobody caught, and requests that failed.
     """
     with browser.new_context(**context) as fresh:
+        fresh.add_init_script(script)
         seen = Visit(fresh.new_page())
         seen.page.set_default_timeout(PATIENCE * 1000)
         _listen(seen)

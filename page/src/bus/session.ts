@@ -119,7 +119,7 @@ export async function ask<T>(
   for (;;) {
     try {
       if (patient) await needed().ready({ signal });
-      return (await needed().call(procedure, args, kwargs, { signal })) as T;
+      return (await (patient ? needed() : connected()).call(procedure, args, kwargs, { signal })) as T;
     } catch (error) {
       if (!patient || !passes(error)) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
@@ -133,7 +133,7 @@ export async function invoke(
   uri: string, args: Json[], kwargs: Record<string, Json>,
   options: { signal: AbortSignal; onProgress: (said: Json) => void },
 ): Promise<Payload> {
-  const value: unknown = await needed().call(uri, args, kwargs, options);
+  const value: unknown = await connected().call(uri, args, kwargs, options);
   return value instanceof Result ? value : { args: [value as Json], kwargs: {} };
 }
 
@@ -159,6 +159,16 @@ export const isAbort = (error: unknown): boolean =>
   (error instanceof TaskbusError && error.uri === "taskbus.error.closed");
 
 function needed(): Bus {
-  if (!bus) throw Object.assign(new Error("nobody is logged in"), { uri: "page.error.logged_out", kwargs: { remedy: "log in" } });
+  if (!bus) throw problem("page.error.logged_out", "nobody is logged in", "log in");
   return bus;
 }
+
+/** For what is done once: it cannot wait for the connection. */
+function connected(): Bus {
+  const bus = needed();
+  if (bus.state === "open") return bus;
+  throw problem("page.error.not_connected", "there is no connection to the bus", "wait until the page is live again");
+}
+
+const problem = (uri: string, message: string, remedy: string): Error =>
+  Object.assign(new Error(message), { uri, kwargs: { remedy } });

@@ -2,6 +2,7 @@
 // address only until the page has read it, and then kept by this tab, and by those that are opened
 // while it is there, as a link in a tab of its own is.
 
+import { ofTab } from "../kept";
 import { trouble, type Trouble } from "./trouble";
 
 const KEY = "taskbus.token";
@@ -46,9 +47,9 @@ export function shareWithTabs(onOut: () => void): () => void {
   return () => channel.postMessage({ kind: "out" } satisfies Word);
 }
 
-export const saved = (): string | null => sessionStorage.getItem(KEY);
-export const save = (token: string): void => sessionStorage.setItem(KEY, token);
-export const forget = (): void => sessionStorage.removeItem(KEY);
+export const saved = (): string | null => ofTab.getItem(KEY);
+export const save = (token: string): void => ofTab.setItem(KEY, token);
+export const forget = (): void => ofTab.removeItem(KEY);
 
 /** What somebody typed or pasted: the token, or the whole address that has it. */
 export function clean(typed: string): string {

@@ -2,6 +2,8 @@
 
 import { effect, signal } from "@preact/signals";
 
+import { ofBrowser } from "../kept";
+
 export type Theme = "system" | "light" | "dark";
 
 const KEY = "taskbus.theme";
@@ -13,7 +15,7 @@ export function start(): void {
   effect(() => {
     if (theme.value === "system") delete document.documentElement.dataset["theme"];
     else document.documentElement.dataset["theme"] = theme.value;
-    localStorage.setItem(KEY, theme.value);
+    ofBrowser.setItem(KEY, theme.value);
   });
 }
 
@@ -22,6 +24,6 @@ export function nextTheme(): void {
 }
 
 function saved(): Theme {
-  const value = localStorage.getItem(KEY);
+  const value = ofBrowser.getItem(KEY);
   return value === "light" || value === "dark" ? value : "system";
 }
