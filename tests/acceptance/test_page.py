@@ -497,6 +497,24 @@ def test_the_keyboard_is_enough(bus: Bus, browser: Browser) -> None:
     bus.tell("end")
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_keyboard_goes_on_in_the_call_that_was_chosen(
+    bus: Bus, browser: Browser, width: int
+) -> None:
+    size = {"width": width, "height": 800}
+    with opened(bus, browser, "#/call", viewport=size) as page:
+        page.get_by_role("link", name="chatty job, python").focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("region", name="The call")).to_be_focused()
+        page.keyboard.press("Tab")
+        if width < 900:
+            expect(page.get_by_role("link", name="All procedures")).to_be_focused()
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("heading", level=1)).to_be_focused()
+        else:
+            expect(page.get_by_label("Arguments")).to_be_focused()
+
+
 def test_a_question_asked_again_at_once_is_asked(bus: Bus, browser: Browser) -> None:
     job = bus.submit(TELL)
     with opened(bus, browser, f"#/jobs/{job}") as page:

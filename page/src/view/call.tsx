@@ -1,6 +1,6 @@
 // Call any URI that the viewer may call: now, or as a job.
 
-import { useEffect, useLayoutEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { ask, isAbort } from "../bus/session";
 import { trouble, troubleOf, type Trouble } from "../bus/trouble";
@@ -25,6 +25,13 @@ export function CallView({ route }: { route: Route }) {
 
   useEffect(() => () => form.stop(), []);
 
+  // The link that was followed may be gone, or far from what it has opened.
+  const isOpening = useRef(true);
+  useEffect(() => {
+    if (!isOpening.current) document.querySelector<HTMLElement>(uri ? ".call-editor" : "main h1")?.focus();
+    isOpening.current = false;
+  }, [uri, from]);
+
   useLayoutEffect(() => {
     form.fill(isPattern(uri) ? uri.slice(0, -1) : uri, null);
     setWrong(null);
@@ -43,7 +50,7 @@ export function CallView({ route }: { route: Route }) {
       {wrong && <TroubleBox trouble={wrong} title={`The arguments of job ${from} cannot be read`} />}
       <div class="call-columns">
         <Procedures chosen={uri} />
-        <section class="call-editor" aria-label="The call">
+        <section class="call-editor" aria-label="The call" tabIndex={-1}>
           {uri ? <CallEditor key={`${uri} ${from}`} form={form} isOpen={isPattern(uri)} from={from} />
             : <p class="empty">Choose a procedure to call it.</p>}
         </section>
