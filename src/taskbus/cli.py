@@ -487,7 +487,3 @@ def _add_programs(command: Callable[..., argparse.ArgumentParser]) -> None:
     worker.add_argument("--name", default=f"worker-{os.getpid()}", help="its name in 'status'")
     worker.add_argument("--pool", default=WORKER, help="whose queues it serves (default: worker)")
     worker.add_argument("--once", action="store_true", help="run one job, then exit")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

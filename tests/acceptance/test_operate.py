@@ -151,6 +151,17 @@ def test_nothing_outlives_supervisord_however_it_ends() -> None:
         eventually(lambda: not alive(watched), PATIENCE / 2)
 
 
+def test_an_interruption_while_the_command_is_being_loaded(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run(
+        [*AS_FROM_A_SHELL, TASKBUS, "up"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 def test_an_interrupted_start_leaves_nothing_behind() -> None:
     with tempfile.TemporaryDirectory(prefix="tb") as name, running_site(Path(name)) as site:
         assert site.taskbus("down").returncode == 0

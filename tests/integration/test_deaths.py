@@ -98,7 +98,7 @@ class Deaths:
         """A worker and chores in good health bring them to their ends, and empty the queue."""
         (self.site.folder / RELEASED).touch()
         with (
-            python("-m", "taskbus.cli", "--settings", self.site.settings, "worker"),
+            python("-m", "taskbus", "--settings", self.site.settings, "worker"),
             closing(a_queue(self.settings)) as queue,
         ):
             chores = hurrying_chores(self.store, queue)
