@@ -122,7 +122,9 @@ function report(array $answered, string $uri, string $url, bool $quiet): int
     [$status, $answer] = $answered;
     $error = preg_match('/^\{"error": *"([^"]*)"/', $answer, $found) ? $found[1] : '';
     if ($status !== 200) {
-        fail(3, "$url answered HTTP $status" . ($error === '' ? '' : ": $error"));
+        // Where the error is a name, the words are behind it.
+        $told = str_starts_with($error, 'taskbus.') ? rtrim($answer) : $error;
+        fail(3, "$url answered HTTP $status" . ($told === '' ? '' : ": $told"));
     }
     if ($error !== '' || !$quiet) {
         echo $answer, "\n";

@@ -118,7 +118,11 @@ newline='
 status=${answer##*"$newline"} answer=${answer%"$newline"*}
 error=$(printf %s "$answer" | sed -n '1s/^{"error": *"\([^"]*\)".*/\1/p')
 
-[ "$status" = 200 ] || fail 3 "$url answered HTTP $status${error:+: $error}"
+if [ "$status" != 200 ]; then
+    # Where the error is a name, the words are behind it.
+    case $error in taskbus.*) error=$answer ;; esac
+    fail 3 "$url answered HTTP $status${error:+: $error}"
+fi
 if [ -n "$error" ]; then
     printf '%s\n' "$answer"
     fail 1 "$uri: $error"

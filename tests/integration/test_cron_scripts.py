@@ -156,7 +156,16 @@ def test_big_arguments_come_by_standard_input(call: Call) -> None:
 def test_more_than_the_router_takes_is_refused(call: Call, router: Router) -> None:
     done = call(ECHO, "-", stdin=json.dumps(["x" * 1_100_000]))
     assert done.returncode == 3
-    assert done.stderr == f"call: {router.url}/call answered HTTP 413: taskbus.error.too_large\n"
+    told = f'call: {router.url}/call answered HTTP 413: {{"error": "taskbus.error.too_large", '
+    assert done.stderr.startswith(told)
+    assert "the body is larger than 1048576 bytes" in done.stderr
+
+
+def test_a_field_that_is_wrong_is_named(call: Call) -> None:
+    done = call(ECHO, "[]", '{"options": {"delay": 5}}')
+    assert done.returncode == 3
+    assert "HTTP 400" in done.stderr
+    assert '"kwargs.options: a name that is taken"' in done.stderr
 
 
 @pytest.mark.parametrize(
