@@ -64,6 +64,8 @@ def prepare(settings: Settings) -> ApiMap:
     check_programs(settings)
     check_incoming(settings, api)
     node, programs = read_text(settings.router_config), read_text(settings.supervisor_config)
+    # One that is up reads its files again whenever a program of it has to be started again.
+    _check_down(settings)
     try:
         _write_site(settings, api, node, programs)
     except OSError as error:
@@ -114,7 +116,6 @@ def start(settings: Settings, api: ApiMap, attached: bool, tell: Callable[[str],
     ``attached``: it ends with this process. ``tell`` hears of each part that becomes ready.
     Raises NotReady, with the log of the part that failed, and leaves nothing running.
     """
-    _check_down(settings)
     check_port(settings)
     settings.supervisor_socket.unlink(missing_ok=True)
     _allow_connections()

@@ -112,10 +112,13 @@ def fit_crontab(site: Site, another: str) -> str:
     return "\n".join(re.findall(r"^#   (install .+)$", lines, re.MULTILINE))
 
 
-def test_a_second_up_is_refused(site: Site) -> None:
+def test_a_second_up_is_refused_and_changes_nothing(site: Site) -> None:
+    files = [site.var / "router/config.json", site.var / "supervisord.conf"]
+    before = [file.stat().st_mtime_ns for file in files]
     done = site.taskbus("up", "--detach")
     assert done.returncode == 3
     assert "already up" in done.stderr
+    assert [file.stat().st_mtime_ns for file in files] == before
 
 
 @pytest.mark.parametrize("command", ["status", "down", "jobs"])
