@@ -1,8 +1,11 @@
 """supervisord's configuration, as supervisor itself reads it."""
 
 import shlex
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from supervisor.options import ServerOptions
 
 from taskbus.model.apimap import ApiMap, Entry
@@ -19,8 +22,15 @@ API = ApiMap(
 )
 
 
-def test_paths_arrive_as_they_are(tmp_path: Path) -> None:
-    site = tmp_path / "a b's 100%;$x"
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Whose path is short: sockets are below it."""
+    with tempfile.TemporaryDirectory(prefix="tb", dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_paths_arrive_as_they_are(folder: Path) -> None:
+    site = folder / "a b's 100%;$x"
     settings = parse_settings("", site / "taskbus.toml")
     for folder in (settings.logs, settings.run):
         folder.mkdir(parents=True)
