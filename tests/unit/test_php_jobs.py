@@ -289,6 +289,31 @@ def hear_to_the_end(spares: Spares, attempt: Attempt) -> None:
         step(spares, attempt)
 
 
+def test_a_machine_short_of_processes_costs_no_job_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    short = tmp_path / "short"
+    monkeypatch.setenv("TASKBUS_TEST_NO_FORK", str(short))
+    first = f"auto_prepend_file={REPOSITORY}/tests/support/php/forkless.php"
+    own = Spares(CLASSES, [PHP.tasks], 2, ["php", "-d", first, *PHP.forker[1:]])
+    own.hear()
+    short.touch()
+    # The next ones are asked for, and cannot be made.
+    attempt = begin(own, "does", "sleep")
+    pid = int(printed(own, attempt))
+    eventually(lambda: "have to wait" in capfd.readouterr().err)
+    assert alive({pid})
+    attempt.kill()
+    finish(own, attempt)
+    assert told(attempt, False)["error"] == "taskbus.error.killed"
+    child = take(own)
+    assert own.take() is None
+    short.unlink()
+    take(own).close()
+    child.close()
+    own.close()
+
+
 def test_a_killed_forker_takes_its_children_along(warm: Spares) -> None:
     attempt = begin(warm, "does", "sleep")
     pid = int(printed(warm, attempt))

@@ -22,9 +22,13 @@ final class Forker
     private const MOST_CHILDREN = 16;
     private const PACKET = 256;
     private const LOADED = 42;
+    private const AGAIN_MILLISECONDS = 1000;
 
     /** @var array<int, int> pid of each child by the descriptor that tells its death */
     private array $children = [];
+
+    /** Children that were asked for and are not made yet. */
+    private int $owed = 0;
 
     /** @param array<string, string> $classes by the pattern of their entry in the API map */
     public function __construct(
@@ -67,7 +71,10 @@ final class Forker
     private function canBeLoaded(string $class): bool
     {
         $forker = getmypid();
-        $pid = $this->forked();
+        $pid = pcntl_fork();
+        if ($pid < 0) {
+            throw new \RuntimeException('fork failed');
+        }
         if ($pid === 0) {
             $this->stayWith($forker);
             try {
@@ -85,7 +92,10 @@ final class Forker
     {
         $exits = [];
         // No more than a packet has room for; the others are still ready in the next round.
-        $ready = $this->system->waitReadable([$this->control, ...array_keys($this->children)]);
+        $ready = $this->system->waitReadable(
+            [$this->control, ...array_keys($this->children)],
+            $this->owed > 0 ? self::AGAIN_MILLISECONDS : -1,
+        );
         foreach (array_slice($ready, 0, self::MOST_CHILDREN) as $fd) {
             if ($fd !== $this->control) {
                 $exits[] = $this->reap($fd);
@@ -93,47 +103,60 @@ final class Forker
                 return false;
             }
         }
-        return !$exits || $this->system->send($this->control, 'exits ' . implode(' ', $exits), []);
+        if ($exits && !$this->system->send($this->control, 'exits ' . implode(' ', $exits), [])) {
+            return false;
+        }
+        while ($this->owed > 0 && $pids = $this->fork(min($this->owed, self::MOST_CHILDREN))) {
+            $this->owed -= count($pids);
+        }
+        return true;
     }
 
     private function obey(string $packet): bool
     {
         $words = explode(' ', $packet);
-        return match ($words[0]) {
-            'fork' => $this->fork((int) $words[1]),
+        match ($words[0]) {
+            'fork' => $this->owed += (int) $words[1],
             'kill' => $this->signal((int) $words[1], (int) $words[2]),
-            default => $packet !== '',
+            default => null,
         };
+        return $packet !== '';
     }
 
-    /** So many children. */
-    private function fork(int $count): bool
+    /**
+     * So many children, or fewer where the machine has no room for them all just now, of which the
+     * jobs in hand must not die.
+     *
+     * @return list<int>
+     */
+    private function fork(int $count): array
     {
         $made = array_map(fn () => Channels::made($this->system), range(1, $count));
-        $parents = array_merge(...array_map(static fn (Channels $one) => $one->parents, $made));
-        $ends = [...$parents, ...array_merge(...array_map(static fn (Channels $one) => $one->childs, $made))];
+        $ends = array_merge(...array_map(static fn (Channels $one) => [...$one->parents, ...$one->childs], $made));
         $inherited = [$this->control, ...array_keys($this->children), ...$ends];
         $forker = getmypid();
         $pids = [];
+        $theirs = [];
         foreach ($made as $channels) {
-            $pid = $this->forked();
+            $pid = @pcntl_fork();
+            if ($pid < 0) {
+                fwrite(STDERR, 'the next children have to wait: ' . pcntl_strerror(pcntl_get_last_error()) . "\n");
+                break;
+            }
             if ($pid === 0) {
                 $this->become($channels->childs, $inherited, $forker);
             }
             $pids[] = $pid;
+            array_push($theirs, ...$channels->parents);
         }
         foreach ($pids as $pid) {
             $this->children[$this->system->openProcess($pid)] = $pid;
         }
-        $is_heard = $this->system->send($this->control, 'spares ' . implode(' ', $pids), $parents);
+        if ($pids) {
+            $this->system->send($this->control, 'spares ' . implode(' ', $pids), $theirs);
+        }
         array_map($this->system->close(...), $ends);
-        return $is_heard;
-    }
-
-    private function forked(): int
-    {
-        $pid = pcntl_fork();
-        return $pid >= 0 ? $pid : throw new \RuntimeException('fork failed');
+        return $pids;
     }
 
     /**
@@ -170,12 +193,11 @@ final class Forker
         return "$pid $status";
     }
 
-    private function signal(int $pid, int $number): bool
+    private function signal(int $pid, int $number): void
     {
         if (in_array($pid, $this->children, true)) {
             self::kill($pid, $number);
         }
-        return true;
     }
 
     private static function kill(int $pid, int $number): void

@@ -138,12 +138,13 @@ final class System
     }
 
     /**
-     * Waits until some of them have something to read, or have ended.
+     * Waits until some of them have something to read, or have ended; at most so many milliseconds,
+     * below 0 for ever.
      *
      * @param list<int> $fds
      * @return list<int>
      */
-    public function waitReadable(array $fds): array
+    public function waitReadable(array $fds, int $longest): array
     {
         $count = count($fds);
         $asked = $this->c->new("struct poll[$count]");
@@ -151,7 +152,7 @@ final class System
             $asked[$nth]->fd = $fd;
             $asked[$nth]->events = self::READABLE;
         }
-        $found = $this->c->poll($asked, $count, -1);
+        $found = $this->c->poll($asked, $count, $longest);
         // Below 0: a signal came, and nothing is known.
         return $found <= 0 ? [] : array_values(
             array_filter($fds, static fn (int $nth) => $asked[$nth]->found !== 0, ARRAY_FILTER_USE_KEY)
