@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from autobahn.wamp.exception import ApplicationError, TransportLost
 
+from taskbus.adapter.process import Presence
 from tests.support.processes import PATIENCE, REPOSITORY
 from tests.support.router import Session
 from tests.support.site import Site, eventually, running_site
@@ -32,6 +33,7 @@ SCRIPT = 'echo begun >"$0.begun"; cat "$0.go" >&2; echo \'{"args": ["done"]}\''
 TASKBUS = REPOSITORY / ".venv/bin/taskbus"
 BURST, CALLERS = 50, 8
 GONE = "wamp.error.no_such_procedure"
+SERVING = "serving "
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +245,21 @@ def test_another_control_leaves_when_supervisord_has_its_own_again(site: Site) -
         assert other.wait(PATIENCE) == 0
     site.await_ready()
     assert site.pid("control") != old
+
+
+@pytest.mark.parametrize("program", ["control", BACKEND])
+def test_a_program_is_ready_as_soon_as_one_that_leaves_has_gone(
+    site: Site, caller: Session, program: str
+) -> None:
+    assert site.supervisorctl("stop", program).returncode == 0
+    leaving = Presence(site.var / "run", program)
+    assert leaving.hold()
+    log = site.var / "log" / f"{program}.log"
+    served = log.read_text().count(SERVING)
+    assert site.supervisorctl("start", program).returncode == 0
+    eventually(lambda: log.read_text().count(SERVING) > served)
+    leaving.drop()
+    site.await_ready()
 
 
 def test_another_gateway_is_refused(site: Site) -> None:

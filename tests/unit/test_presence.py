@@ -27,13 +27,13 @@ def test_a_holder_that_has_not_written_its_facts_is_not_ready_yet(tmp_path: Path
 
 def test_of_several_under_one_name_one_is_seen_and_none_waits(tmp_path: Path) -> None:
     first, second = Presence(tmp_path, "x"), Presence(tmp_path, "x")
-    first.hold(uris=1)
-    second.hold(uris=2)
+    assert first.hold(uris=1)
+    assert not second.hold(uris=2)
     told = Presence.look(tmp_path, "x")
     assert told is not None
     assert told["uris"] == 1
     first.drop()
-    second.hold(uris=2)
+    assert second.hold(uris=2)
     told = Presence.look(tmp_path, "x")
     assert told is not None
     assert told["uris"] == 2

@@ -38,17 +38,17 @@ class Presence:
         self._fd: int | None = None
         self._about: dict[str, Any] = {}
 
-    def hold(self, **about: Any) -> None:
-        """Say ready, with facts for whoever looks."""
+    def hold(self, **about: Any) -> bool:
+        """Say ready, with facts for whoever looks; False where another process has the name."""
         if self._fd is not None and about == self._about:
-            return
+            return True
         if self._fd is None:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(fd)
-                return
+                return False
             # Waits only for those who look.
             fcntl.flock(fd, fcntl.LOCK_EX)
             self._fd = fd
@@ -56,6 +56,7 @@ class Presence:
         text = json.dumps({"pid": os.getpid(), **about}).encode()
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text, 0)
+        return True
 
     def drop(self) -> None:
         """Not ready any more."""

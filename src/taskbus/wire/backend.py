@@ -8,7 +8,7 @@ from twisted.internet import reactor as installed
 
 from taskbus.adapter.beanstalkd import BeanstalkdQueue
 from taskbus.adapter.doorbell import Doorbell
-from taskbus.adapter.process import Presence, ProcessLiveness
+from taskbus.adapter.process import ProcessLiveness
 from taskbus.bus.calls import Calls
 from taskbus.core.intake import Intake
 from taskbus.core.promote import Keeper
@@ -19,7 +19,7 @@ from taskbus.model.apimap import SERVED, longest_call
 from taskbus.model.errors import ConfigError
 from taskbus.model.settings import Settings
 from taskbus.wire import make_sides, make_spans, read_api_map, retention_of, tally_of
-from taskbus.wire.serve import GRACE_SECONDS, serve
+from taskbus.wire.serve import GRACE_SECONDS, Ready, serve
 
 
 def run_backend(settings: Settings, namespace: str) -> None:
@@ -38,7 +38,7 @@ def run_backend(settings: Settings, namespace: str) -> None:
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     bell = Doorbell(settings.doorbell)
     intake = Intake(sides.store, sides.keys, queue, bell)
-    presence = Presence(settings.run, f"backend-{namespace}")
+    ready = Ready(settings.run, f"backend-{namespace}")
     batch, calls = Batch(reactor, intake), Calls(reactor)
     spans = make_spans("backend")
     keeper = Keeper(
@@ -69,8 +69,8 @@ def run_backend(settings: Settings, namespace: str) -> None:
         foreground=foreground,
         calls=calls,
         clock=time.time,
-        on_serving=lambda count: presence.hold(uris=count),
+        on_serving=lambda count: ready.say(uris=count),
         spans=spans,
     )
     patience = longest_call(api.below(namespace, SERVED)) + GRACE_SECONDS
-    serve(settings, "backend", backend, presence.drop, patience)
+    serve(settings, "backend", backend, ready, patience)

@@ -9,7 +9,7 @@ from twisted.internet.threads import blockingCallFromThread
 
 from taskbus.adapter.beanstalkd import BeanstalkdQueue
 from taskbus.adapter.doorbell import Door, Doorbell
-from taskbus.adapter.process import Presence, ProcessLiveness
+from taskbus.adapter.process import ProcessLiveness
 from taskbus.core.admission import Admission, Sweep
 from taskbus.core.chores import Chores
 from taskbus.core.follow import Ends, FollowUps
@@ -40,7 +40,7 @@ from taskbus.port.queue import Queue
 from taskbus.port.sides import Sides
 from taskbus.task.reports import report
 from taskbus.wire import followed_map, make_sides, make_spans, read_api_map, retention_of
-from taskbus.wire.serve import GRACE_SECONDS, serve
+from taskbus.wire.serve import GRACE_SECONDS, Ready, serve
 
 
 def run_control(settings: Settings) -> None:
@@ -51,7 +51,7 @@ def run_control(settings: Settings) -> None:
     retention = retention_of(settings)
     queue = BeanstalkdQueue(str(settings.queue_socket), settings.worker_ttr)
     bell = Doorbell(settings.doorbell)
-    presence = Presence(settings.run, "control")
+    ready = Ready(settings.run, "control")
     api = read_api_map(settings)
     access = Access(
         reactor, Keyring(sides.records, time.time), api, store, time.time, settings.notify_topic
@@ -83,7 +83,7 @@ def run_control(settings: Settings) -> None:
         retention=retention,
         access=access,
         hooks=hooks,
-        on_serving=lambda count: presence.hold(uris=count),
+        on_serving=lambda count: ready.say(uris=count),
         spans=spans,
         features=features,
     )
@@ -100,7 +100,7 @@ def run_control(settings: Settings) -> None:
     others = (*recovery.chores(), *ends.chores(), *sweep.chores(), *forget)
     run_chores(Chores(store, queue, time.time, *others))
 
-    serve(settings, "control", control, presence.drop, GRACE_SECONDS)
+    serve(settings, "control", control, ready, GRACE_SECONDS)
 
 
 def _webhooks(

@@ -7,7 +7,6 @@ from typing import Any
 from twisted.internet import reactor as installed
 
 from taskbus.adapter.host import Programs, listener
-from taskbus.adapter.process import Presence
 from taskbus.adapter.signing import SigningKeys
 from taskbus.adapter.tallies import read_tallies
 from taskbus.core.signed import SignedRequests
@@ -30,7 +29,7 @@ from taskbus.model.settings import Settings
 from taskbus.site.checks import NotReady
 from taskbus.site.programs import backend_processes
 from taskbus.wire import read_api_map, read_secret
-from taskbus.wire.serve import GRACE_SECONDS, serve
+from taskbus.wire.serve import GRACE_SECONDS, Ready, serve
 
 
 def run_gateway(settings: Settings) -> None:
@@ -42,7 +41,7 @@ def run_gateway(settings: Settings) -> None:
         raise NotReady(f"the gateway runs already, as process {pid}", remedy=remedy)
     reactor: Any = installed
     api = read_api_map(settings)
-    presence = Presence(settings.run, "gateway")
+    ready = Ready(settings.run, "gateway")
     own, feeds = Own(), Feeds()
     programs = _programs(settings, api)
     readiness = health.Readiness(
@@ -76,11 +75,11 @@ def run_gateway(settings: Settings) -> None:
         sessions=Sessions(reactor, settings.router_socket, Throttles(time.monotonic)),
         own=own,
         signed=SignedRequests(SigningKeys(settings.signing).token, time.time),
-        on_serving=lambda count: presence.hold(routes=count),
+        on_serving=lambda count: ready.say(routes=count),
     )
     gateway.listen()
     patience = longest_call(api.entries.values()) + GRACE_SECONDS
-    serve(settings, "gateway", gateway, presence.drop, patience)
+    serve(settings, "gateway", gateway, ready, patience)
 
 
 def _programs(settings: Settings, api: ApiMap) -> Programs:

@@ -49,7 +49,7 @@ def _worker(
     queues: Sequence[Queue],
     bell: Bell,
     own_queues: Collection[str] | None,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[], object],
     tally: Tally | None = None,
 ) -> Worker:
     book = Book(sides.records, time.time)

@@ -64,7 +64,7 @@ class Worker:
         load_map: Callable[[], ApiMap],
         task_path: Sequence[str],
         ttr: float,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[], object],
         retention: Retention = STANDARD_RETENTION,
         spans: Spans = NO_SPANS,
         tally: Tally | None = None,
