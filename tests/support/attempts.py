@@ -1,10 +1,13 @@
 """Running attempts as the worker's loop does, but with a clock that stands still."""
 
+import json
 import os
 import select
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from taskbus.model.job import Job, Note
 from taskbus.model.json import dump
@@ -14,6 +17,7 @@ from taskbus.worker.channel import wait_readable
 from taskbus.worker.spares import Child, Spares
 from tests.support import tasks
 from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.site import alive, eventually
 from tests.support.values import a_job, start
 
 PATH = [str(REPOSITORY)]
@@ -117,6 +121,32 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def job_in_hand_outlives_a_shortage(
+    spares: Spares, short: Path, capfd: pytest.CaptureFixture[str], name: str, *args: Any
+) -> None:
+    """The forker, with two spares, cannot fork while this file is there: it serves the job, which
+    prints a process of its own, and makes the missing children once it can. Ends the spares.
+    """
+    spares.hear()
+    short.touch()
+    # The next ones are asked for, and cannot be made.
+    attempt = begin(spares, name, *args)
+    pid = int(printed(spares, attempt))
+    eventually(lambda: "have to wait" in capfd.readouterr().err)
+    assert alive({pid})
+    attempt.kill()
+    finish(spares, attempt)
+    assert attempt.outcome is not None
+    assert not attempt.outcome.ok
+    assert json.loads(attempt.outcome.body)["error"] == "taskbus.error.killed"
+    child = take(spares)
+    assert spares.take() is None
+    short.unlink()
+    take(spares).close()
+    child.close()
+    spares.close()
 
 
 def children_of(pid: int) -> list[int]:

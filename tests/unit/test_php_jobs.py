@@ -26,6 +26,7 @@ from tests.support.attempts import (
     Watch,
     begin,
     finish,
+    job_in_hand_outlives_a_shortage,
     php_spares,
     printed,
     step,
@@ -296,22 +297,7 @@ def test_a_machine_short_of_processes_costs_no_job_in_hand(
     monkeypatch.setenv("TASKBUS_TEST_NO_FORK", str(short))
     first = f"auto_prepend_file={REPOSITORY}/tests/support/php/forkless.php"
     own = Spares(CLASSES, [PHP.tasks], 2, ["php", "-d", first, *PHP.forker[1:]])
-    own.hear()
-    short.touch()
-    # The next ones are asked for, and cannot be made.
-    attempt = begin(own, "does", "sleep")
-    pid = int(printed(own, attempt))
-    eventually(lambda: "have to wait" in capfd.readouterr().err)
-    assert alive({pid})
-    attempt.kill()
-    finish(own, attempt)
-    assert told(attempt, False)["error"] == "taskbus.error.killed"
-    child = take(own)
-    assert own.take() is None
-    short.unlink()
-    take(own).close()
-    child.close()
-    own.close()
+    job_in_hand_outlives_a_shortage(own, short, capfd, "does", "sleep")
 
 
 def test_a_killed_forker_takes_its_children_along(warm: Spares) -> None:

@@ -36,6 +36,7 @@ from tests.support.attempts import (
     begin,
     children_of,
     finish,
+    job_in_hand_outlives_a_shortage,
     printed,
     running_job,
     step,
@@ -509,22 +510,7 @@ def test_a_machine_short_of_processes_costs_no_job_in_hand(
     monkeypatch.setenv(forkless.VARIABLE, str(short))
     handlers = {**HANDLERS, "com.t.run": {"kind": "python", "target": f"{forkless.__name__}:run"}}
     own = Spares(handlers, PATH, 2)
-    own.hear()
-    short.touch()
-    # The next ones are asked for, and cannot be made.
-    attempt = begin(own, "with_grandchild")
-    grandchild = int(printed(own, attempt))
-    eventually(lambda: "have to wait" in "".join(capfd.readouterr()))
-    assert alive({grandchild})
-    attempt.kill()
-    finish(own, attempt)
-    assert failure(attempt)["error"] == "taskbus.error.killed"
-    child = take(own)
-    assert own.take() is None
-    short.unlink()
-    take(own).close()
-    child.close()
-    own.close()
+    job_in_hand_outlives_a_shortage(own, short, capfd, "with_grandchild")
 
 
 def test_a_killed_forker_is_noticed_and_takes_its_children_along(own: Spares) -> None:
