@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,6 +14,7 @@ from twisted.python.failure import Failure
 
 from taskbus.adapter.memory import MemoryStore
 from taskbus.bus.calls import Calls
+from taskbus.bus.session import Answer, Call
 from taskbus.core.promote import Keeper
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground
@@ -73,17 +73,10 @@ class Backend:
 
     def call(self, *messages: str) -> "Deferred[Any]":
         """A call that takes a step each time that it is told to."""
-        details = SimpleNamespace(
-            progress=self.heard.append,
-            caller=1,
-            caller_authid="ann",
-            caller_authrole="user",
-            procedure=None,
-            transaction_hash=None,
-        )
+        args = [str(self.go_on), *messages]
+        call = Call(args, {}, URI, 1, "ann", "user", None, self.heard.append)
         endpoint = self.calls.watch(self.foreground.run)
-        args = (str(self.go_on), *messages)
-        answer: Deferred[Any] = endpoint(self.entry, URI, args, {}, details)
+        answer: Deferred[Any] = endpoint(self.entry, call)
         answer.addBoth(self.answers.append)
         return answer
 
@@ -130,7 +123,7 @@ def messages(heard: Sequence[Any]) -> list[str]:
 
 
 def is_promoted(answer: Any, job: Job) -> bool:
-    return (answer.results, answer.kwresults) == ((job.id,), {"promoted": True})
+    return bool(answer == Answer([job.id], {"promoted": True}))
 
 
 def test_what_is_done_in_time_is_answered_as_ever(backend: Backend) -> None:
@@ -138,7 +131,7 @@ def test_what_is_done_in_time_is_answered_as_ever(backend: Backend) -> None:
     backend.step()
     backend.step()
     backend.reactor.step()
-    assert backend.answers[0].results == (2,)
+    assert backend.answers[0].args == [2]
     assert messages(backend.heard) == ["one", "two"]
     backend.reactor.advance(TIMEOUT + 1)
     assert backend.submitted == []
@@ -208,7 +201,7 @@ def test_where_the_store_is_down_the_caller_waits_on(backend: Backend, is_stored
     assert backend.answers == []
     backend.step()
     backend.until(lambda: bool(backend.answers))
-    assert backend.answers[0].results == (2,)
+    assert backend.answers[0].args == [2]
     assert messages(backend.heard) == ["one", "two"]
     job = backend.submitted[0].job
     if is_stored:
@@ -223,7 +216,7 @@ def test_where_another_job_is_in_its_place_the_caller_waits_on(backend: Backend)
     backend.commits[0].callback(["another"])
     backend.go()
     backend.until(lambda: bool(backend.answers))
-    assert backend.answers[0].results == (1,)
+    assert backend.answers[0].args == [1]
 
 
 def test_a_caller_that_leaves_in_between_leaves_a_job_that_ends(backend: Backend) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from queue import SimpleQueue
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,6 +10,7 @@ from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import CancelledError, Deferred
 
 from taskbus.bus.calls import Calls
+from taskbus.bus.session import Answer, Call
 from taskbus.core.promote import Keeper
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground
@@ -24,14 +24,6 @@ from tests.support.site import eventually
 
 TIMEOUT = 100.0
 URI = "com.t.stock"
-WHO = SimpleNamespace(
-    progress=None,
-    caller=1,
-    caller_authid="ann",
-    caller_authrole="user",
-    procedure=None,
-    transaction_hash=None,
-)
 
 
 class Shop:
@@ -58,7 +50,9 @@ class Shop:
         def keep(answer: Any) -> None:
             self.answers[number] = answer
 
-        answer: Deferred[Any] = self.foreground.run(self.entry, URI, (number,), {}, WHO)
+        answer: Deferred[Any] = self.foreground.run(
+            self.entry, Call([number], {}, URI, 1, "ann", "user", None, None)
+        )
         return answer.addBoth(keep)
 
     def at_target(self) -> int:
@@ -105,7 +99,7 @@ def test_calls_wait_for_the_connection_in_their_order(
         assert sorted(shop.answers) == list(range(1, number))
         go_on.put(1)
         shop.reactor.step()
-    assert shop.answers[3].results == (1,)
+    assert shop.answers[3] == Answer([1], {})
 
 
 def test_no_more_than_may_wait_do(shop: Shop, go_on: "SimpleQueue[int]") -> None:
@@ -142,7 +136,7 @@ def test_who_has_waited_too_long_is_not_sent(shop: Shop, go_on: "SimpleQueue[int
     go_on.put(1)
     go_on.put(1)
     shop.reactor.step()
-    assert shop.answers[4].results == (1,)
+    assert shop.answers[4].args == [1]
 
 
 @pytest.mark.parametrize("promote_after", [None, TIMEOUT / 2])
@@ -161,7 +155,7 @@ def test_whose_caller_has_gone_is_ended(
     go_on.put(1)
     go_on.put(1)
     shop.reactor.step()
-    assert shop.answers[3].results == (1,)
+    assert shop.answers[3] == Answer([1], {})
     shop.reactor.advance(TIMEOUT + 1)
 
 

@@ -3,13 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from taskbus.bus.session import application_error
 from taskbus.model.errors import Stopped
-
-Endpoint = Callable[..., Any]
 
 
 class Calls:
@@ -25,13 +22,15 @@ class Calls:
     def __len__(self) -> int:
         return len(self._open) + len(self._held)
 
-    def watch(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint, whose calls are counted."""
+    def watch(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        """The endpoint, whose calls are counted where they are not answered at once."""
 
-        def call(*args: Any, **kwargs: Any) -> "Deferred[Any]":
-            answer = maybeDeferred(endpoint, *args, **kwargs)
-            self._open.add(answer)
-            return answer.addBoth(self._closed, answer)
+        def call(*args: Any) -> Any:
+            answer = endpoint(*args)
+            if isinstance(answer, Deferred):
+                self._open.add(answer)
+                answer.addBoth(self._closed, answer)
+            return answer
 
         return call
 
@@ -68,8 +67,7 @@ class Calls:
         self._open.discard(answer)
         self._look()
         if self._is_cut and isinstance(result, Failure):
-            stopped = Stopped("this call was still running when its program had to stop")
-            return Failure(application_error(stopped))
+            return Failure(Stopped("this call was still running when its program had to stop"))
         return result
 
     def _look(self) -> None:

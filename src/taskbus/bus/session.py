@@ -1,15 +1,22 @@
 """Autobahn as the bus needs it: every call is answered, errors have the bus' URIs."""
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from autobahn.twisted.wamp import Session
-from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.message import Error, Invocation, Unregistered, Yield
+from autobahn.wamp.exception import ApplicationError, ProtocolError
+from autobahn.wamp.message import Error, Interrupt, Invocation, Unregistered, Yield
 from autobahn.wamp.request import Registration
-from autobahn.wamp.types import CallResult, RegisterOptions
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, inlineCallbacks
+from autobahn.wamp.types import RegisterOptions
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    inlineCallbacks,
+    maybeDeferred,
+)
 from twisted.python.failure import Failure
 
 from taskbus.model.errors import TaskbusError, Unsendable, shown
@@ -19,13 +26,37 @@ from taskbus.model.trace import trace_of_call
 log = logging.getLogger(__name__)
 
 REALM = "realm1"
-# Where Autobahn puts the call's details: no caller's keyword can have this name by accident.
-DETAILS = "taskbus_call_details"
-
 _WHO = ("caller", "caller_authid", "caller_authrole", "procedure")
-_TRACE = "transaction_hash"
 
-Endpoint = Callable[..., Any]
+
+class Call(NamedTuple):
+    """A call that has come.
+
+    ``procedure``: the called URI, below the one that is registered where that is a prefix.
+    ``caller``: a session, ``caller_authid`` and ``caller_authrole`` whose it is; None where it is
+    not disclosed. ``transaction_hash``: see ``taskbus.model.trace``. ``progress`` sends a value on
+    the way to the answer; None where the caller does not want to hear.
+    """
+
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    procedure: str
+    caller: int | None
+    caller_authid: str | None
+    caller_authrole: str | None
+    transaction_hash: str | None
+    progress: Callable[[Any], None] | None
+
+
+class Answer(NamedTuple):
+    """What a call is answered with, where that is not one value."""
+
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+
+
+# An answer, or a Deferred of one. Any exception is told to the caller, see ``application_error``.
+Endpoint = Callable[[Call], Any]
 
 
 def transport(router_socket: str) -> dict[str, Any]:
@@ -51,9 +82,7 @@ def register_all(session: Session, endpoints: Mapping[str, Endpoint]) -> Any:
     waiting: list[Deferred[Registration]] = []
     for uri, endpoint in endpoints.items():
         prefix = uri.endswith(".*")
-        options = RegisterOptions(
-            match="prefix" if prefix else "exact", details_arg=DETAILS, force_reregister=True
-        )
+        options = RegisterOptions(match="prefix" if prefix else "exact", force_reregister=True)
         waiting.append(session.register(endpoint, uri[:-1] if prefix else uri, options=options))
     results = yield DeferredList(waiting, consumeErrors=True)
     for ok, result in results:
@@ -62,26 +91,27 @@ def register_all(session: Session, endpoints: Mapping[str, Endpoint]) -> Any:
     return [registration for _, registration in results]
 
 
-def caller(details: Any) -> dict[str, Any]:
+def caller(call: Call) -> dict[str, Any]:
     """Who calls, as tasks and jobs know it, and the trace that the call belongs to."""
-    return caller_of({name: getattr(details, name) for name in (*_WHO, _TRACE)})
+    who = {name: value for name in _WHO if (value := getattr(call, name)) is not None}
+    return _traced(who, call.transaction_hash)
 
 
 def caller_of(details: Mapping[str, Any]) -> dict[str, Any]:
     """The same for details as the router has sent them."""
-    told: dict[str, Any] = {name: details[name] for name in _WHO if details.get(name) is not None}
-    if trace := trace_of_call(details.get(_TRACE)):
-        told["trace"] = trace.told
-    return told
+    who = {name: details[name] for name in _WHO if details.get(name) is not None}
+    return _traced(who, details.get("transaction_hash"))
 
 
-def answer(body: str) -> CallResult:
+def _traced(who: dict[str, Any], transaction_hash: str | None) -> dict[str, Any]:
+    trace = trace_of_call(transaction_hash)
+    return who if trace is None else {**who, "trace": trace.told}
+
+
+def answer(body: str) -> Answer:
     """A result's JSON as the answer of a call."""
     result = load(body)
-    told = CallResult(*result["args"])
-    # Not as keywords: it would take some of them for its own.
-    told.kwresults = result["kwargs"]
-    return told
+    return Answer(result["args"], result["kwargs"])
 
 
 def refusal(body: str) -> ApplicationError:
@@ -102,11 +132,6 @@ def application_error(error: BaseException | None) -> ApplicationError:
     return ApplicationError(TaskbusError.uri, f"{type(error).__name__}: {error}")
 
 
-def refused(failure: Failure) -> NoReturn:
-    """The same for a Deferred's errback."""
-    raise application_error(failure.value) from failure.value
-
-
 def _error(uri: str, message: str, about: Mapping[str, Any]) -> ApplicationError:
     error = ApplicationError(uri, message)
     error.kwargs = dict(about)
@@ -114,60 +139,85 @@ def _error(uri: str, message: str, about: Mapping[str, Any]) -> ApplicationError
 
 
 class AnsweringSession(Session):
-    """A session that answers every call, and says when another one has taken its URIs over."""
+    """A session that answers every call, and says when another one has taken its URIs over.
+
+    It takes calls itself: Autobahn's own way is a good part of what it costs to queue a job, loses
+    answers that it cannot send, and knows no end of its session.
+    """
 
     on_displaced: Callable[[], None] = staticmethod(lambda: None)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open: dict[int, Deferred[Any]] = {}
+
     def onMessage(self, msg: Any) -> None:
-        super().onMessage(msg)
-        # Nobody asked for it here: somebody else has registered the same.
-        if isinstance(msg, Unregistered) and msg.request == 0:
-            self.on_displaced()
+        # One that is encrypted it refuses by itself.
+        if isinstance(msg, Invocation) and msg.enc_algo is None:
+            self._take(msg)
+        elif isinstance(msg, Interrupt):
+            if msg.request in self._open:
+                self._open[msg.request].cancel()
+        else:
+            super().onMessage(msg)
+            # Nobody asked for it here: somebody else has registered the same.
+            if isinstance(msg, Unregistered) and msg.request == 0:
+                self.on_displaced()
 
-    def onOpen(self, transport: Any) -> None:
-        super().onOpen(_Answering(transport))
+    def _take(self, msg: Invocation) -> None:
+        request, registration = msg.request, self._registrations.get(msg.registration)
+        if registration is None or request in self._open:
+            raise ProtocolError(f"a call, {request}, of what is not registered, or sent twice")
+        call = Call(
+            args=msg.args or [],
+            kwargs=msg.kwargs or {},
+            procedure=msg.procedure or registration.procedure,
+            caller=msg.caller,
+            caller_authid=msg.caller_authid,
+            caller_authrole=msg.caller_authrole,
+            transaction_hash=msg.transaction_hash,
+            progress=partial(self._tell, request) if msg.receive_progress else None,
+        )
+        answer = self._open[request] = maybeDeferred(registration.endpoint.fn, call)
+        answer.addCallbacks(
+            self._answer, self._refuse, callbackArgs=(request,), errbackArgs=(request,)
+        )
 
-    def onClose(self, wasClean: bool) -> None:
-        super().onClose(wasClean)
-        self._transport: Any = _Lost()
+    def _tell(self, request: int, progress: Any) -> None:
+        if request in self._open:
+            self._send(Yield(request, args=[progress], progress=True))
 
+    def _answer(self, answer: Any, request: int) -> None:
+        del self._open[request]
+        if isinstance(answer, Answer):
+            self._send(Yield(request, args=answer.args, kwargs=answer.kwargs))
+        else:
+            self._send(Yield(request, args=[answer]))
 
-class _Lost:
-    """In the place of a transport that is gone: an answer that comes too late goes nowhere."""
+    def _refuse(self, failure: Failure, request: int) -> None:
+        del self._open[request]
+        self._send(_error_message(request, application_error(failure.value)))
 
-    def __bool__(self) -> bool:
-        return False
-
-    def send(self, _message: Any) -> None:
-        log.info("the router was lost before a call was answered")
-
-
-class _Answering:
-    """A transport that sends an error in the place of an answer that it cannot send.
-
-    What is too large, or not to be serialized, would otherwise leave its caller waiting for ever.
-    """
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def send(self, message: Any) -> None:
+    def _send(self, reply: Yield | Error) -> None:
+        """What is too large, or not to be serialized, would leave its caller waiting for ever: an
+        error goes in its place.
+        """
+        transport = self._transport
+        if transport is None or not transport.isOpen():
+            log.info("the router was lost before a call was answered")
+            return
         try:
-            self._transport.send(message)
-        except TransportLost:
-            raise
-        except Exception as error:
-            if not isinstance(message, (Yield, Error)):
-                raise
+            transport.send(reply)
+        except Exception as error:  # noqa: BLE001 - the caller hears of it
             log.warning("an answer cannot be sent: %s", error)
-            if isinstance(message, Yield) and message.progress:
+            if isinstance(reply, Yield) and reply.progress:
                 return
             told = Unsendable(
                 f"the answer cannot be sent: {shown(str(error))}",
                 remedy="ask for less at once, or let the task return less",
             )
-            reply = (Invocation.MESSAGE_TYPE, message.request, told.uri, [told.message], told.about)
-            self._transport.send(Error(*reply))
+            transport.send(_error_message(reply.request, application_error(told)))
+
+
+def _error_message(request: int, error: ApplicationError) -> Error:
+    return Error(Invocation.MESSAGE_TYPE, request, error.error, list(error.args), error.kwargs)

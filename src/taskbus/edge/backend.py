@@ -1,20 +1,15 @@
 """A backend: registers every URI of one namespace, and runs or queues each call."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from autobahn.twisted.wamp import Session
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import (
-    DETAILS,
-    application_error,
-    caller,
-    refused,
-    register_all,
-)
+from taskbus.bus.session import Call, Endpoint, caller, register_all
 from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.enqueue import Enqueue
@@ -67,28 +62,9 @@ class Backend:
         """See Service."""
         return self._foreground.close()
 
-    def _endpoint(self, entry: Entry) -> Callable[..., Any]:
-        call = self._queue if entry.mode == "background" else self._foreground.run
+    def _endpoint(self, entry: Entry) -> Endpoint:
+        return self._queue if entry.mode == "background" else partial(self._foreground.run, entry)
 
-        def endpoint(*args: Any, **kwargs: Any) -> Any:
-            details = kwargs.pop(DETAILS)
-            # A prefix registration learns the called URI from the details alone.
-            uri = details.procedure or entry.pattern
-            return call(entry, uri, args, kwargs, details)
-
-        return endpoint
-
-    def _queue(
-        self,
-        _entry: Entry,
-        uri: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        details: Any,
-    ) -> "Deferred[str]":
+    def _queue(self, call: Call) -> "Deferred[str]":
         """Background: the job's id, once it is accepted; a unique job's that is there already."""
-        try:
-            accepted = self._enqueue.accept(uri, args, kwargs, caller(details))
-        except Exception as error:
-            raise application_error(error) from error
-        return accepted.addErrback(refused)
+        return self._enqueue.accept(call.procedure, call.args, call.kwargs, caller(call))

@@ -12,13 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import (
-    DETAILS,
-    answer,
-    application_error,
-    refusal,
-    register_all,
-)
+from taskbus.bus.session import Endpoint, answer, refusal, register_all
 from taskbus.core.chores import Chores
 from taskbus.core.follow import FollowUps
 from taskbus.core.labels import Label
@@ -418,19 +412,8 @@ def run_chores(chores: Chores) -> None:
     for_ever("chores", lambda: sleep.wait(chores.run()))
 
 
-def _endpoint(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The procedure with the bus' errors."""
-
-    @inlineCallbacks
-    def endpoint(*args: Any, **kwargs: Any) -> Any:
-        details = kwargs.pop(DETAILS)
-        try:
-            result = yield call(details, *args, **kwargs)
-        except Exception as error:
-            raise application_error(error) from error
-        return result
-
-    return endpoint
+def _endpoint(procedure: Callable[..., Any]) -> Endpoint:
+    return lambda call: procedure(call, *call.args, **call.kwargs)
 
 
 def _answers(look: Callable[[], Any]) -> bool:

@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from autobahn.wamp.types import CallResult
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import answer, application_error, caller, refusal
+from taskbus.bus.session import Answer, Call, answer, caller, refusal
 from taskbus.core.intake import prepare
 from taskbus.core.promote import Keeper
 from taskbus.core.tally import Tally
@@ -23,13 +22,7 @@ from taskbus.edge.turns import Turns
 from taskbus.handler import Handler, build
 from taskbus.handler.perform import Outcome, failure_text, perform
 from taskbus.model.apimap import ApiMap, Entry
-from taskbus.model.errors import (
-    InvalidArgument,
-    StoreUnavailable,
-    TargetBusy,
-    TaskFailure,
-    TaskTimeout,
-)
+from taskbus.model.errors import StoreUnavailable, TargetBusy, TaskFailure, TaskTimeout
 from taskbus.model.http_target import HttpTarget
 from taskbus.model.job import Job
 from taskbus.model.json import check_field
@@ -93,20 +86,16 @@ class Foreground:
         return True
 
     @inlineCallbacks
-    def run(
-        self, entry: Entry, uri: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], details: Any
-    ) -> Any:
+    def run(self, entry: Entry, call: Call) -> Any:
         """The task's result or its error; the id of the job that it has become."""
-        try:
-            check_field("args", args)
-            check_field("kwargs", kwargs)
-        except InvalidArgument as wrong:
-            raise application_error(wrong) from wrong
-        call = _Call(self._reactor, uri, details.progress)
-        who = caller(details)
+        uri, args, kwargs = call.procedure, call.args, call.kwargs
+        check_field("args", args)
+        check_field("kwargs", kwargs)
+        voice = _Voice(self._reactor, uri, call.progress)
+        who = caller(call)
         span = self._spans.begin(CALL, uri, trace_in(who))
         who = with_trace(who, span.trace)
-        task = TaskInput(uri, args, kwargs, who, call.progress, call.warn, call.leash)
+        task = TaskInput(uri, args, kwargs, who, voice.progress, voice.warn, voice.leash)
         began = self._clock()
         ended = self._in_time(entry, task)
         ended.addBoth(self._seen, span, entry.pattern, began)
@@ -114,12 +103,12 @@ class Foreground:
             if entry.promote_after is not None:
                 yield _either(self._reactor, ended, entry.promote_after)
                 request = {"uri": uri, "args": args, "kwargs": kwargs}
-                job = yield self._promote(request, who, began, call, ended)
+                job = yield self._promote(request, who, began, voice, ended)
                 if job is not None:
-                    return CallResult(job, promoted=True)
+                    return Answer([job], {"promoted": True})
             outcome = yield ended
         finally:
-            call.leave()
+            voice.leave()
         if outcome.ok:
             return answer(outcome.body)
         error = refusal(outcome.body)
@@ -187,7 +176,7 @@ class Foreground:
         request: Mapping[str, Any],
         who: Mapping[str, Any],
         began: float,
-        call: "_Call",
+        voice: "_Voice",
         ended: "Deferred[Outcome]",
     ) -> "Deferred[str | None]":
         """The id of the job that the call is now; None where its caller has to wait on."""
@@ -202,34 +191,34 @@ class Foreground:
             # Of a unique job another one may be there already.
             is_ours = ids == [job.id]
             if is_ours:
-                self._hand_over(job, call, ended)
-                self._calls.hold(call.recorded)
-                call.become(job.id, self._keeper)
+                self._hand_over(job, voice, ended)
+                self._calls.hold(voice.recorded)
+                voice.become(job.id, self._keeper)
             _fire(answered, job.id if is_ours else None)
 
         def failed(failure: Failure) -> None:
             log.warning("%s goes on as a call: %s", job.uri, failure.value)
             # Stored it may be nevertheless, and would run a second time.
-            self._hand_over(job, call, ended, is_sure=False)
+            self._hand_over(job, voice, ended, is_sure=False)
             _fire(answered, None)
 
         self._batch.accept([submission]).addCallbacks(stored, failed)
         return answered
 
     def _hand_over(
-        self, job: Job, call: "_Call", ended: "Deferred[Outcome]", is_sure: bool = True
+        self, job: Job, voice: "_Voice", ended: "Deferred[Outcome]", is_sure: bool = True
     ) -> None:
         """The keeper has the job, and is told how it ends."""
 
         def forgotten() -> None:
-            self._reactor.callFromThread(_fire, call.recorded, None)
+            self._reactor.callFromThread(_fire, voice.recorded, None)
 
         def end(result: Any) -> Any:
             gone = Outcome(False, failure_text(TaskFailure("the call was given up")))
             self._keeper.end(job.id, result if isinstance(result, Outcome) else gone)
             return result
 
-        self._keeper.keep(job, call.leash.pull, forgotten, is_sure)
+        self._keeper.keep(job, voice.leash.pull, forgotten, is_sure)
         ended.addBoth(end)
 
     def _keep(self) -> None:
@@ -247,7 +236,7 @@ class Foreground:
                 pause.wait(_AGAIN_SECONDS)
 
 
-class _Call:
+class _Voice:
     """What a call says, on its way from its thread to its caller, or to the job it has become."""
 
     def __init__(self, reactor: Any, uri: str, tell: Callable[..., None] | None) -> None:

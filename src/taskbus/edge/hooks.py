@@ -13,7 +13,6 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, suc
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
-from taskbus.bus.session import DETAILS
 from taskbus.core.permit import Permit
 from taskbus.core.webhook_book import Book
 from taskbus.core.webhook_desk import OPTIONS, Desk
@@ -45,6 +44,9 @@ from taskbus.model.webhook import (
 from taskbus.port.clock import Clock
 
 log = logging.getLogger(__name__)
+
+# Where Autobahn puts an event's details: no publisher's keyword can have this name by accident.
+_DETAILS = "taskbus_event_details"
 
 _FEED_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -280,7 +282,7 @@ class Hooks:
     @inlineCallbacks
     def _listen(self, session: Session, pattern: str) -> Any:
         prefix = is_pattern(pattern)
-        options = SubscribeOptions(match="prefix" if prefix else "exact", details_arg=DETAILS)
+        options = SubscribeOptions(match="prefix" if prefix else "exact", details_arg=_DETAILS)
         topic = pattern[:-1] if prefix else pattern
         # Remembered where it is refused, too: once is enough to be told of that.
         self._subscribed[pattern] = None
@@ -297,7 +299,7 @@ class Hooks:
 
     def _heard(self, *args: Any, **kwargs: Any) -> None:
         """An event of a WAMP topic."""
-        details = kwargs.pop(DETAILS)
+        details = kwargs.pop(_DETAILS)
         # Each delivery is a job, of which the topic of new jobs tells in turn.
         if details.topic == self._notify:
             return

@@ -57,20 +57,24 @@ class Rate(NamedTuple):
 
 def check_args(value: Any) -> str | None:
     """Positional arguments as JSON; None where none are given."""
-    if value is not None and not isinstance(value, (list, tuple)):
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)):
         raise InvalidArgument(
             "args", value, "not a list", "send the positional arguments as a list"
         )
-    return None if value is None else dump_field("args", value)
+    return dump_field("args", value) if value else "[]"
 
 
 def check_kwargs(value: Any) -> str | None:
     """Keyword arguments as JSON; None where none are given."""
-    if value is not None and not isinstance(value, dict):
+    if value is None:
+        return None
+    if not isinstance(value, dict):
         raise InvalidArgument(
             "kwargs", value, "not an object", "send keyword arguments as an object"
         )
-    return None if value is None else dump_field("kwargs", value)
+    return dump_field("kwargs", value) if value else "{}"
 
 
 def check_priority(value: Any) -> int:

@@ -28,12 +28,7 @@ class Policy(NamedTuple):
     @property
     def text(self) -> str:
         """JSON, without what is as always."""
-        told = {
-            name: value
-            for name, value in self._asdict().items()
-            if value != Policy._field_defaults[name]
-        }
-        return dump(told) if told else "{}"
+        return _text(self)
 
     @staticmethod
     @lru_cache(maxsize=1024)
@@ -47,6 +42,16 @@ class Policy(NamedTuple):
         if "retry_on" in told:
             told["retry_on"] = tuple(told["retry_on"])
         return Policy(**told)
+
+
+@lru_cache(maxsize=1024)
+def _text(policy: Policy) -> str:
+    told = {
+        name: value
+        for name, value in policy._asdict().items()
+        if value != Policy._field_defaults[name]
+    }
+    return dump(told)
 
 
 STANDARD_POLICY = Policy()
