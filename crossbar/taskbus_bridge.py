@@ -30,8 +30,8 @@ def _flaw(event, name):
         value = event.get(field)
         if not isinstance(value or kind(), kind):
             return field, value, f"not {wanted}", f"send {wanted}"
-    # Parameters of Autobahn's own.
-    for taken in ("self", name, "options"):
+    # Parameters of Autobahn's and Twisted's own.
+    for taken in ("self", name, "options", "f"):
         if taken in (event.get("kwargs") or ()):
             value = event["kwargs"][taken]
             remedy = "send it under another name, or as a positional argument"

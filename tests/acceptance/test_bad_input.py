@@ -263,6 +263,7 @@ def test_a_wrong_request_stores_nothing(site: Site, changes: dict[str, Any], sta
         ("/call", {"kwargs": ["delay"]}, "kwargs"),
         ("/call", {"kwargs": {"options": 1}}, "kwargs.options"),
         ("/call", {"kwargs": {"procedure": ECHO}}, "kwargs.procedure"),
+        ("/call", {"kwargs": {"f": 1}}, "kwargs.f"),
         ("/publish", {"topic": "com x"}, "topic"),
         ("/publish", {"topic": "com.example.x", "args": "x"}, "args"),
         ("/publish", {"topic": "com.example.x", "options": "x"}, "options"),

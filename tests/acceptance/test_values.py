@@ -283,6 +283,16 @@ def test_arguments_arrive_as_they_are(ask: Any, operator: Session, args: str) ->
         assert operator.call("taskbus.job.get", job)["args"] == sent
 
 
+def test_keywords_of_the_libraries_on_the_way_are_the_tasks(operator: Session) -> None:
+    """One that Autobahn or Twisted takes itself would end the backend's session."""
+    keywords = {"fun": 1, "call": 2, "progress": 3, "taskbus_call_details": 4}
+    for answer in (
+        operator.call(ECHO, **keywords),
+        operator.call("taskbus.job.wait", operator.call(QUEUED, **keywords)),
+    ):
+        assert answer.kwresults.items() >= keywords.items()
+
+
 @pytest.mark.parametrize("args", REFUSED.values(), ids=REFUSED)
 def test_arguments_that_cannot_arrive_are_refused(ask: Any, operator: Session, args: str) -> None:
     before = stored(operator)

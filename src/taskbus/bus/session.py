@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from autobahn.twisted.wamp import Session
 from autobahn.wamp.exception import ApplicationError, ProtocolError
-from autobahn.wamp.message import Error, Interrupt, Invocation, Unregistered, Yield
+from autobahn.wamp.message import Error, Event, Interrupt, Invocation, Unregistered, Yield
 from autobahn.wamp.request import Registration
 from autobahn.wamp.types import RegisterOptions
 from twisted.internet.defer import (
@@ -46,6 +46,18 @@ class Call(NamedTuple):
     caller_authrole: str | None
     transaction_hash: str | None
     progress: Callable[[Any], None] | None
+
+
+class Heard(NamedTuple):
+    """An event that has come. ``publication``: its id. ``topic``: the one that it was published on,
+    below the one that is subscribed to where that is a prefix.
+    """
+
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    topic: str
+    publication: int
+    transaction_hash: str | None
 
 
 class Answer(NamedTuple):
@@ -141,8 +153,9 @@ def _error(uri: str, message: str, about: Mapping[str, Any]) -> ApplicationError
 class AnsweringSession(Session):
     """A session that answers every call, and says when another one has taken its URIs over.
 
-    It takes calls itself: Autobahn's own way is a good part of what it costs to queue a job, loses
-    answers that it cannot send, and knows no end of its session.
+    It takes calls and events itself: Autobahn takes keywords of theirs for its own, and ends the
+    session over it; it loses answers that it cannot send, and its way to an endpoint is a good part
+    of what it costs to queue a job.
     """
 
     on_displaced: Callable[[], None] = staticmethod(lambda: None)
@@ -152,9 +165,11 @@ class AnsweringSession(Session):
         self._open: dict[int, Deferred[Any]] = {}
 
     def onMessage(self, msg: Any) -> None:
-        # One that is encrypted it refuses by itself.
+        # What is encrypted it refuses by itself.
         if isinstance(msg, Invocation) and msg.enc_algo is None:
             self._take(msg)
+        elif isinstance(msg, Event) and msg.enc_algo is None:
+            self._hear(msg)
         elif isinstance(msg, Interrupt):
             if msg.request in self._open:
                 self._open[msg.request].cancel()
@@ -163,6 +178,21 @@ class AnsweringSession(Session):
             # Nobody asked for it here: somebody else has registered the same.
             if isinstance(msg, Unregistered) and msg.request == 0:
                 self.on_displaced()
+
+    def _hear(self, msg: Event) -> None:
+        # There may be none any more: the router was not told yet.
+        for subscription in self._subscriptions.get(msg.subscription, ()):
+            event = Heard(
+                args=msg.args or [],
+                kwargs=msg.kwargs or {},
+                topic=msg.topic or subscription.topic,
+                publication=msg.publication,
+                transaction_hash=msg.transaction_hash,
+            )
+            try:
+                subscription.handler.fn(event)
+            except Exception:
+                log.exception("unexpected error over an event of %s, going on", event.topic)
 
     def _take(self, msg: Invocation) -> None:
         request, registration = msg.request, self._registrations.get(msg.registration)

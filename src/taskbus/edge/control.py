@@ -373,21 +373,21 @@ class Control:
             if session.is_attached():
                 session.publish(topic, body, options=options)
 
-        def created(_session: int, found: Mapping[str, Any]) -> None:
+        def created(found: Mapping[str, Any]) -> None:
             self._topics.created(found["id"], found["uri"], found["match"])
             self._watcher_came.set()
 
-        def deleted(_session: int, subscription: int) -> None:
-            self._topics.deleted(subscription)
-
         self._topics.attach(publish)
-        yield session.subscribe(created, "wamp.subscription.on_create")
-        yield session.subscribe(deleted, "wamp.subscription.on_delete")
+        # Each tells whose session it was, and what.
+        yield session.subscribe(lambda it: created(it.args[1]), "wamp.subscription.on_create")
+        yield session.subscribe(
+            lambda it: self._topics.deleted(it.args[1]), "wamp.subscription.on_delete"
+        )
         known = yield session.call("wamp.subscription.list")
         for ids in known.values():
             for subscription in ids:
                 found = yield session.call("wamp.subscription.get", subscription)
-                created(0, found)
+                created(found)
 
 
 def run_relay(

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, suc
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
+from taskbus.bus.session import Heard
 from taskbus.core.permit import Permit
 from taskbus.core.webhook_book import Book
 from taskbus.core.webhook_desk import OPTIONS, Desk
@@ -44,9 +45,6 @@ from taskbus.model.webhook import (
 from taskbus.port.clock import Clock
 
 log = logging.getLogger(__name__)
-
-# Where Autobahn puts an event's details: no publisher's keyword can have this name by accident.
-_DETAILS = "taskbus_event_details"
 
 _FEED_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -282,7 +280,7 @@ class Hooks:
     @inlineCallbacks
     def _listen(self, session: Session, pattern: str) -> Any:
         prefix = is_pattern(pattern)
-        options = SubscribeOptions(match="prefix" if prefix else "exact", details_arg=_DETAILS)
+        options = SubscribeOptions(match="prefix" if prefix else "exact")
         topic = pattern[:-1] if prefix else pattern
         # Remembered where it is refused, too: once is enough to be told of that.
         self._subscribed[pattern] = None
@@ -297,21 +295,18 @@ class Hooks:
             if self._session is session:
                 self._subscribed[pattern] = subscription
 
-    def _heard(self, *args: Any, **kwargs: Any) -> None:
+    def _heard(self, it: Heard) -> None:
         """An event of a WAMP topic."""
-        details = kwargs.pop(_DETAILS)
         # Each delivery is a job, of which the topic of new jobs tells in turn.
-        if details.topic == self._notify:
+        if it.topic == self._notify:
             return
-        data = {"args": list(args), "kwargs": kwargs}
-        event = Event(
-            f"pub_{details.publication}", details.topic, details.topic, self._clock(), data
-        )
+        data = {"args": it.args, "kwargs": it.kwargs}
+        event = Event(f"pub_{it.publication}", it.topic, it.topic, self._clock(), data)
         if self._under_way >= _MOST_UNDER_WAY:
             log.warning("event %s of %s is dropped: too many at once", event.id, event.topic)
             return
         self._under_way += 1
-        trace = trace_of_call(details.transaction_hash)
+        trace = trace_of_call(it.transaction_hash)
         deferToThread(self._pass_on, event, trace).addErrback(self._missed, event).addBoth(
             self._passed
         )
