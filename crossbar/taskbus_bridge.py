@@ -1,18 +1,25 @@
-"""Part of the router: what is signed, but no call or event, is refused, and the wrong field named.
+"""Part of the router: what is signed, but no call or event, is refused, and the wrong field named;
+every answer of a call arrives.
 
 Crossbar takes the keys of an object for arguments, and what its own client does not take for a
-fault of the router. What is replaced here is not a public part: this belongs to the version that
-requirements/router.txt names.
+fault of the router; of an answer that its client does not take nobody hears. What is replaced here
+is not a public part: this belongs to the version that requirements/router.txt names.
 """
 
 import json
 import re
 
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.message import Error, Result
 from crossbar.bridge.rest.caller import CallerResource
 from crossbar.bridge.rest.publisher import PublisherResource
+from crossbar.webservice import rest
 
 _URI = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
 _LONGEST_SHOWN = 100
+# Keywords of answers that the client takes for its own, see taskbus.model.portable.
+_OF_RESULTS = {"self", "enc_algo", "callee", "callee_authid", "callee_authrole", "forward_for"}
+_TAKEN = {Result: _OF_RESULTS, Error: {*_OF_RESULTS, "error"}}
 
 
 def _flaw(event, name):
@@ -59,5 +66,17 @@ def _checking(process, name):
     return checked
 
 
+class _Session(ApplicationSession):
+    def onMessage(self, msg):
+        """See ``spared`` of taskbus.bus.session."""
+        taken = _TAKEN.get(type(msg))
+        if taken and msg.kwargs and not taken.isdisjoint(msg.kwargs):
+            msg.kwargs = {
+                f"{name}_" if name in taken else name: value for name, value in msg.kwargs.items()
+            }
+        super().onMessage(msg)
+
+
+rest.ApplicationSession = _Session
 CallerResource._process = _checking(CallerResource._process, "procedure")
 PublisherResource._process = _checking(PublisherResource._process, "topic")

@@ -11,17 +11,21 @@ from typing import Any
 
 import pytest
 from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import CallResult
 
+from tests.support.access_keys import new_key
 from tests.support.bridge import post
 from tests.support.http_server import Request, serving
 from tests.support.raw_wamp import RawCaller, raw_caller
 from tests.support.router import Session
 from tests.support.site import Site, eventually, running_site
+from tests.support.web import Client
 
 pytestmark = pytest.mark.acceptance
 
 NAMESPACE = "com.example.test"
 NOW, LATER, ECHO, QUEUED = (f"{NAMESPACE}.{name}" for name in ("now", "later", "echo", "queued"))
+COMPONENT = "com.example.parts"
 INVALID_RESULT, INVALID_ARGUMENT = "taskbus.error.invalid_result", "taskbus.error.invalid_argument"
 # A program, and a server, that answer the text they are given.
 PROGRAM = [sys.executable, "-S", "-c", "import json; print(json.loads(input())['args'][0])"]
@@ -46,6 +50,8 @@ python = "tests.support.tasks:Echo"
 [api."{QUEUED}"]
 python = "tests.support.tasks:Echo"
 mode = "background"
+[api."{COMPONENT}.*"]
+wamp = true
 [api."{NAMESPACE}.exec"]
 exec = {json.dumps(PROGRAM)}
 [api."{NAMESPACE}.http"]
@@ -184,6 +190,43 @@ def test_an_error_is_told_whatever_is_in_it(caller: Session, expression: str) ->
         uri, message, about = FAILURES[expression]
         assert (error.error, *error.args) == (uri, message)
         assert error.kwargs == about
+
+
+# Of Autobahn's own, which the callers at these doors use.
+KEYWORDS = {"self": 1, "callee": "x", "forward_for": None, "other": 2}
+SPARED = {"self_": 1, "callee_": "x", "forward_for_": None, "other": 2}
+
+
+def test_whatever_a_component_answers_with_its_caller_hears(site: Site) -> None:
+    """Each of these keywords left the caller waiting for ever, or ended a session."""
+
+    def stocked(**_: Any) -> CallResult:
+        result = CallResult("ok")
+        result.kwresults = KEYWORDS
+        return result
+
+    def sold_out(**_: Any) -> None:
+        error = ApplicationError(f"{COMPONENT}.sold_out", "no")
+        error.kwargs = KEYWORDS | {"error": 3}
+        raise error
+
+    told = {"args": ["ok"], "kwargs": SPARED}
+    ask = Client(site, f"Bearer {new_key(site, '*').token}")
+    with new_key(site, f"register:{COMPONENT}.*").joined() as component:
+        component.register(stocked, f"{COMPONENT}.stocked")
+        component.register(sold_out, f"{COMPONENT}.sold_out")
+
+        def call(procedure: str) -> tuple[int, Any]:
+            return post(site, "/call", {"procedure": procedure}, **site.bridge_secret())
+
+        assert call(f"{COMPONENT}.stocked") == (200, told)
+        assert ask("POST", f"/v1/call/{COMPONENT}.stocked", {}).json() == told
+        assert json.loads(site.taskbus("call", f"{COMPONENT}.stocked", "--json").stdout) == told
+        _, refused = call(f"{COMPONENT}.sold_out")
+        assert refused["kwargs"] == SPARED | {"error_": 3}
+        problem = ask("POST", f"/v1/call/{COMPONENT}.sold_out", {}).json()
+        assert (problem["status"], problem["about"]) == (422, SPARED | {"error_": 3})
+        assert "no" in site.taskbus("call", f"{COMPONENT}.sold_out").stderr
 
 
 def test_progress_and_output_reach_whoever_reads_json(site: Site, operator: Session) -> None:

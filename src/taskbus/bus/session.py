@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from autobahn.twisted.wamp import Session
 from autobahn.wamp.exception import ApplicationError, ProtocolError
-from autobahn.wamp.message import Error, Event, Interrupt, Invocation, Unregistered, Yield
+from autobahn.wamp.message import Error, Event, Interrupt, Invocation, Result, Unregistered, Yield
 from autobahn.wamp.request import Registration
 from autobahn.wamp.types import RegisterOptions
 from twisted.internet.defer import (
@@ -21,11 +21,13 @@ from twisted.python.failure import Failure
 
 from taskbus.model.errors import TaskbusError, Unsendable, shown
 from taskbus.model.json import load
+from taskbus.model.portable import RESERVED_IN_ERRORS, RESERVED_KEYWORDS
 from taskbus.model.trace import trace_of_call
 
 log = logging.getLogger(__name__)
 
 REALM = "realm1"
+_TAKEN = {Result: RESERVED_KEYWORDS, Error: RESERVED_IN_ERRORS}
 _WHO = ("caller", "caller_authid", "caller_authrole", "procedure")
 
 
@@ -150,7 +152,26 @@ def _error(uri: str, message: str, about: Mapping[str, Any]) -> ApplicationError
     return error
 
 
-class AnsweringSession(Session):
+def spared(msg: Any) -> Any:
+    """A message to a caller: keywords that Autobahn would take for its own get an underscore, as in
+    the bus' errors. They come from components of others; the bus' own send none.
+    """
+    taken = _TAKEN.get(type(msg))
+    if taken and msg.kwargs and not taken.isdisjoint(msg.kwargs):
+        msg.kwargs = {
+            f"{name}_" if name in taken else name: value for name, value in msg.kwargs.items()
+        }
+    return msg
+
+
+class AskingSession(Session):
+    """A session that hears the answer of every call."""
+
+    def onMessage(self, msg: Any) -> None:
+        super().onMessage(spared(msg))
+
+
+class AnsweringSession(AskingSession):
     """A session that answers every call, and says when another one has taken its URIs over.
 
     It takes calls and events itself: Autobahn takes keywords of theirs for its own, and ends the

@@ -9,7 +9,7 @@ from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
-from taskbus.bus.session import transport
+from taskbus.bus.session import AskingSession, transport
 from taskbus.model.errors import TaskbusError
 
 
@@ -32,6 +32,7 @@ def visit(
     component = Component(
         transports=[{**transport(router_socket), "max_retries": 0}],
         realm=realm,
+        session_factory=AskingSession,
         authentication={"ticket": {"authid": authid, "ticket": ticket}},
     )
     outcome: list[Any] = []

@@ -29,7 +29,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.python.failure import Failure
 
-from taskbus.bus.session import REALM
+from taskbus.bus.session import REALM, spared
 from taskbus.core.signed import SignedRequests
 from taskbus.core.throttle import Throttles
 from taskbus.gateway.problem import HttpError
@@ -271,6 +271,9 @@ class _Session(ApplicationSession):
             self.leave()
         else:
             self.disconnect()
+
+    def onMessage(self, msg: Any) -> None:
+        super().onMessage(spared(msg))
 
     def onConnect(self) -> None:
         self.join(REALM, ["ticket"], self._who.authid)

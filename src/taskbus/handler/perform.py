@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from taskbus.handler import Handler
 from taskbus.model.errors import TaskbusError, TaskFailure, shown
 from taskbus.model.json import dump, dump_result
-from taskbus.model.portable import RESERVED_KEYWORDS, is_portable, portable_text
+from taskbus.model.portable import RESERVED_IN_ERRORS, is_portable, portable_text
 from taskbus.model.task import TaskInput
 from taskbus.model.uri import is_loose_uri
 
@@ -57,8 +57,7 @@ def failure_text(error: BaseException) -> str:
 
 def _keyword(name: str) -> str:
     """A name under which an error can carry something."""
-    taken = name == "error" or name in RESERVED_KEYWORDS
-    return f"{name}_" if taken else portable_text(name)
+    return f"{name}_" if name in RESERVED_IN_ERRORS else portable_text(name)
 
 
 def failure(error: BaseException) -> dict[str, Any]:

@@ -13,10 +13,11 @@ DEEPEST = 100
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1
 # Bytes of JSON: the router's messages hold 16 MiB.
 LARGEST_RESULT = 16_000_000
-# Autobahn for Python takes these keywords of an answer for its own, and ends its session over it.
+# Autobahn for Python takes these keywords of an answer for its own, and its caller hears nothing.
 RESERVED_KEYWORDS = frozenset(
     {"self", "enc_algo", "callee", "callee_authid", "callee_authrole", "forward_for"}
 )
+RESERVED_IN_ERRORS = RESERVED_KEYWORDS | {"error"}
 
 _LONGEST_STEP, _MOST_STEPS = 40, 10
 
