@@ -11,12 +11,18 @@ import re
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.message import Error, Result
+from autobahn.wamp.types import PublishOptions
 from crossbar.bridge.rest.caller import CallerResource
 from crossbar.bridge.rest.publisher import PublisherResource
 from crossbar.webservice import rest
 
 _URI = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
 _LONGEST_SHOWN = 100
+# Those that Crossbar reads; it reads none of a call.
+_OPTIONS = {
+    "forward_for", "retain", "exclude_me", "exclude", "exclude_authid", "exclude_authrole",
+    "eligible", "eligible_authid", "eligible_authrole",
+}  # fmt: skip
 # Keywords of answers that the client takes for its own, see taskbus.model.portable.
 _OF_RESULTS = {"self", "enc_algo", "callee", "callee_authid", "callee_authrole", "forward_for"}
 _TAKEN = {Result: _OF_RESULTS, Error: {*_OF_RESULTS, "error"}}
@@ -37,6 +43,13 @@ def _flaw(event, name):
         value = event.get(field)
         if not isinstance(value or kind(), kind):
             return field, value, f"not {wanted}", f"send {wanted}"
+    options = event.get("options") or {}
+    for option in _OPTIONS & options.keys():
+        try:
+            PublishOptions(**{option: options[option]})
+        except (AssertionError, TypeError, ValueError):
+            remedy = "send what WAMP's PUBLISH takes there"
+            return f"options.{option}", options[option], "not a value of this option", remedy
     # Parameters of Autobahn's and Twisted's own.
     for taken in ("self", name, "options", "f"):
         if taken in (event.get("kwargs") or ()):

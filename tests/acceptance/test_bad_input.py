@@ -267,6 +267,8 @@ def test_a_wrong_request_stores_nothing(site: Site, changes: dict[str, Any], sta
         ("/publish", {"topic": "com x"}, "topic"),
         ("/publish", {"topic": "com.example.x", "args": "x"}, "args"),
         ("/publish", {"topic": "com.example.x", "options": "x"}, "options"),
+        ("/publish", {"topic": "com.example.x", "options": {"retain": 3}}, "options.retain"),
+        ("/publish", {"topic": "com.example.x", "options": {"exclude": "x"}}, "options.exclude"),
     ],
 )
 def test_a_wrong_field_is_named(site: Site, path: str, changes: dict[str, Any], field: str) -> None:

@@ -328,6 +328,7 @@ def test_other_tables_are_refused() -> None:
         "api.toml:3: unknown table [apis]"
     )
     assert refused("api = 3").message.startswith("api.toml:1: ")
+    assert refused('\n[[api]]\npython = "a:b"').message.startswith("api.toml:2: ")
     assert refused('[api]\n"com.x.y" = 3\n').message.startswith("api.toml:2: ")
 
 

@@ -212,6 +212,18 @@ def test_a_claim_that_is_over_is_given_time_to_be_renewed(site: Site) -> None:
     assert site.drained() == [job.id]
 
 
+def test_one_among_more_than_a_look_takes_is_found(site: Site) -> None:
+    job = running(site.store)
+    site.store.renew(job, site.now - 1)
+    for _ in range(2 * BITE):
+        site.store.renew(running(site.store), site.now + 1000)
+    for _ in range(3):
+        assert site.look() == 0
+    site.now += TTR
+    assert sum(site.look() for _ in range(3)) == 1
+    assert site.drained() == [job.id]
+
+
 def test_another_worker_that_has_taken_it_over_keeps_it(site: Site) -> None:
     job = running(site.store)
     site.liveness.dead.add(str(job.worker))

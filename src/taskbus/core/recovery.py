@@ -53,6 +53,10 @@ class Recovery:
         # While the queue is filled anew: the last job placed, and the first one not to be.
         self._filling: tuple[str, str] | None = None
         self._missing: set[str] = set()
+        # Running jobs are looked at in turn, the newest first: which is next, and since when those
+        # seem lost that were looked at in this turn, and in the last one.
+        self._before = ""
+        self._found: dict[Job, float] = {}
         self._lost: dict[Job, float] = {}
 
     def chores(self) -> tuple[Chore, ...]:
@@ -107,12 +111,15 @@ class Recovery:
     def take_over(self) -> int:
         """Running jobs that nobody runs."""
         now = self._clock()
-        running = self._store.jobs([State.RUNNING], limit=BITE)
+        running = self._store.jobs([State.RUNNING], before=self._before, limit=BITE)
         lost = {
             job: self._lost.get(job, now) for job in running if is_lost(job, self._liveness, now)
         }
         due = [job for job, since in lost.items() if now >= since + self._patience(job)]
-        self._lost = {job: since for job, since in lost.items() if job not in due}
+        self._found |= {job: since for job, since in lost.items() if job not in due}
+        self._before = running[-1].id if len(running) == BITE else ""
+        if not self._before:
+            self._lost, self._found = self._found, {}
         changes = [take_over(job, now, "chores", self._retention) for job in due]
         if changes:
             done = self._store.advance(changes)

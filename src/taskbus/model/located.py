@@ -6,7 +6,7 @@ from typing import Any
 
 from taskbus.model.errors import ConfigError
 
-_HEADER = re.compile(r"^\s*\[[^\[].*\]\s*(#.*)?$")
+_HEADER = re.compile(r"^\s*\[.*\]\s*(#.*)?$")
 _KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[A-Za-z0-9_-]+)\s*=""")
 
 Path = tuple[str, ...]
@@ -62,7 +62,8 @@ def _leaf(header: str) -> Path:
     except tomllib.TOMLDecodeError:
         return ()
     path: list[str] = []
-    while node:
+    # A list of tables, which nothing here is, is one more level.
+    while isinstance(node, dict) and node:
         key = next(iter(node))
         path.append(key)
         node = node[key]
