@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from taskbus.adapter.memory import MemoryStore
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import Answer, Call
+from taskbus.bus.message import Answer, Call
 from taskbus.core.promote import Keeper
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground

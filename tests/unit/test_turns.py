@@ -10,7 +10,7 @@ from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import CancelledError, Deferred
 
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import Answer, Call
+from taskbus.bus.message import Answer, Call
 from taskbus.core.promote import Keeper
 from taskbus.edge.batch import Batch
 from taskbus.edge.foreground import Foreground

@@ -9,7 +9,8 @@ from autobahn.twisted.wamp import Session
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import Call, Endpoint, caller, register_all
+from taskbus.bus.message import Call, Endpoint, caller
+from taskbus.bus.session import register_all
 from taskbus.core.untraced import NO_SPANS
 from taskbus.edge.batch import Batch
 from taskbus.edge.enqueue import Enqueue

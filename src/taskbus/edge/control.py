@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import Endpoint, answer, refusal, register_all
+from taskbus.bus.message import Endpoint, answer, refusal
+from taskbus.bus.session import register_all
 from taskbus.core.chores import Chores
 from taskbus.core.follow import FollowUps
 from taskbus.core.labels import Label

@@ -29,7 +29,7 @@ class Enqueue:
         self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any], who: dict[str, Any]
     ) -> "Deferred[str]":
         """The job's id, once it is accepted; a unique job's that is there already. ``who``: see
-        ``taskbus.bus.session.caller``. Raises TaskbusError, or fails with one.
+        ``taskbus.bus.message.caller``. Raises TaskbusError, or fails with one.
         """
         request = {"uri": uri, "args": args, "kwargs": kwargs}
         span = self._spans.begin(ENQUEUE, uri, trace_in(who))

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
 
-from taskbus.bus.session import caller
+from taskbus.bus.message import caller
 from taskbus.core.permit import Permit
 from taskbus.core.plan import Plan
 from taskbus.core.untraced import NO_SPANS

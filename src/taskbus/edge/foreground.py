@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from taskbus.bus.calls import Calls
-from taskbus.bus.session import Answer, Call, answer, caller, refusal
+from taskbus.bus.message import Answer, Call, answer, caller, refusal
 from taskbus.core.intake import prepare
 from taskbus.core.promote import Keeper
 from taskbus.core.tally import Tally

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, suc
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
-from taskbus.bus.session import Heard
+from taskbus.bus.message import Heard
 from taskbus.core.permit import Permit
 from taskbus.core.webhook_book import Book
 from taskbus.core.webhook_desk import OPTIONS, Desk

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from taskbus.bus.session import caller_of
+from taskbus.bus.message import caller_of
 from taskbus.edge.enqueue import Enqueue
 from taskbus.edge.request import named
 from taskbus.model.apimap import ApiMap

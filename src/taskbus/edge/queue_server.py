@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.threads import deferToThread
 
-from taskbus.bus.session import caller
+from taskbus.bus.message import caller
 from taskbus.core.command import numbered, request, status
 from taskbus.core.numbers import Numbers
 from taskbus.core.permit import Permit
