@@ -58,7 +58,7 @@ def _index(text: str) -> dict[Path, int]:
 def _leaf(header: str) -> Path:
     """The path that a header line opens: ``[a."b.c"]`` gives ``("a", "b.c")``."""
     try:
-        node = tomllib.loads(header)
+        node: Any = tomllib.loads(header)
     except tomllib.TOMLDecodeError:
         return ()
     path: list[str] = []
