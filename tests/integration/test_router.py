@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallOptions
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from taskbus.site.router import TemplateError, render_node
 from tests.support.bridge import post
 from tests.support.processes import PATIENCE, REPOSITORY
+from tests.support.raw_wamp import RawCaller, raw_caller
 from tests.support.router import (
     NOTIFY_TOPIC,
     Router,
@@ -24,12 +27,16 @@ from tests.support.router import (
     joined,
     running_router,
     start_router,
+    ticket_of,
 )
 
 pytestmark = pytest.mark.integration
 
 ECHO = "com.example.dante.echo"
 FULL = "com.example.dante.full"
+HELD, LARGE = "com.example.dante.held", "com.example.dante.large"
+KEY = "0123456789ab"
+CANCELED = "wamp.error.canceled"
 SERVED = (
     ECHO,
     "com.example.shop.order",
@@ -385,6 +392,147 @@ def test_cbor_is_not_offered(router: Router) -> None:
         connection.connect(str(router.socket))
         connection.sendall(b"\x7f\xf3\x00\x00")  # 3 is CBOR
         assert connection.recv(4) == b""
+
+
+# --- every call is answered ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def raw(router: Router, backend: Session) -> Iterator[RawCaller]:
+    with raw_caller(router.socket, "operator", ticket_of("operator")) as caller:
+        yield caller
+
+
+@pytest.fixture
+def raw_callee(router: Router) -> Iterator[RawCaller]:
+    """It serves HELD, and does not hear that a call is cancelled."""
+    with raw_caller(router.socket, "backend", ticket_of("backend")) as callee:
+        callee.register(HELD)
+        yield callee
+
+
+@pytest.fixture
+def held(router: Router) -> "Iterator[tuple[Session, queue.SimpleQueue[Any]]]":
+    """A callee that answers no call of HELD until it is cancelled, and what has come to it."""
+    came: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def hold(details: Any) -> "Deferred[None]":
+        came.put(details)
+        return Deferred()
+
+    def large(details: Any) -> str:
+        came.put(details)
+        return "x" * 1_000_000
+
+    with joined(router, "backend") as callee:
+        callee.register(hold, HELD)
+        callee.register(large, LARGE)
+        yield callee, came
+
+
+@pytest.mark.parametrize("mode", ["skip", "kill", "killnowait"])
+def test_a_cancelled_call_is_answered_once(
+    raw: RawCaller, held: "tuple[Session, queue.SimpleQueue[Any]]", mode: str
+) -> None:
+    raw.send(HELD)
+    held[1].get(timeout=PATIENCE)
+    assert raw.cancel(mode)[4] == CANCELED
+    held[0].leave()
+    assert raw.call(ECHO)[0]
+
+
+@pytest.mark.parametrize("mode", ["skip", "kill", "killnowait"])
+def test_a_cancelled_call_is_answered_whose_callee_cannot_be_told(
+    raw: RawCaller, raw_callee: RawCaller, mode: str
+) -> None:
+    raw.send(HELD)
+    number = raw_callee.take()
+    assert raw.cancel(mode)[4] == CANCELED
+    raw_callee.give(number)
+    assert raw_callee.call(ECHO)[0]
+    assert raw.call(ECHO)[0]
+
+
+def test_a_callee_may_answer_who_has_cancelled_and_left(
+    router: Router, raw: RawCaller, raw_callee: RawCaller
+) -> None:
+    raw.send(HELD)
+    number = raw_callee.take()
+    raw.cancel()
+    raw.leave()
+    raw_callee.give(number)
+    assert raw_callee.call(ECHO)[0]
+    assert not any("INTERNAL ERROR" in line for line in router.log)
+
+
+def test_whoever_leaves_before_it_was_let_call_has_not_called(
+    router: Router, held: "tuple[Session, queue.SimpleQueue[Any]]"
+) -> None:
+    _, came = held
+    asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def decide(*_: Any, details: Any) -> "Deferred[dict[str, bool]]":
+        decision: Deferred[dict[str, bool]] = Deferred()
+        asked.put(decision)
+        return decision
+
+    def let_in(*_: Any, details: Any) -> dict[str, Any]:
+        return {"authid": KEY, "role": "key", "extra": {}}
+
+    with joined(router, "control") as control:
+        control.register(let_in, "taskbus.access.authenticate")
+        control.register(decide, "taskbus.access.decide")
+        with raw_caller(router.socket, KEY, "its ticket") as caller:
+            caller.send(HELD)
+            decision = asked.get(timeout=PATIENCE)
+            caller.leave()
+        allowed = {"allow": True, "disclose": True, "cache": False}
+        reactor.callFromThread(decision.callback, allowed)
+        control.call(LARGE)
+    assert came.get(timeout=PATIENCE).registration.procedure == LARGE
+
+
+def test_a_call_whose_time_is_over_is_answered(
+    raw: RawCaller, held: "tuple[Session, queue.SimpleQueue[Any]]"
+) -> None:
+    done, answer = raw.call(HELD, options={"timeout": 1})
+    assert (done, answer[0]) == (False, CANCELED)
+
+
+def test_a_call_that_is_sent_twice_ends_its_session(
+    raw: RawCaller, held: "tuple[Session, queue.SimpleQueue[Any]]"
+) -> None:
+    raw.send(HELD)
+    raw.repeat(HELD)
+    raw.await_end()
+    assert held[1].get(timeout=PATIENCE)
+    assert held[1].empty()
+
+
+def test_all_hear_of_a_callees_end_though_one_cannot_be_told(
+    router: Router, backend: Session, held: "tuple[Session, queue.SimpleQueue[Any]]"
+) -> None:
+    callee, came = held
+    with (
+        joined(router, "browser", via="websocket") as deaf,
+        joined(router, "operator") as other,
+    ):
+        deaf.read_no_more()
+        # More than the buffers of both sides hold: the router cannot finish with it.
+        for _ in range(20):
+            deaf.begin(LARGE, on_progress=print)
+            came.get(timeout=PATIENCE)
+        callee.call(ECHO)
+        deaf.close_in_call(HELD)
+        came.get(timeout=PATIENCE)
+        answer = other.begin(HELD, on_progress=print)
+        came.get(timeout=PATIENCE)
+        callee.leave()
+        with pytest.raises(ApplicationError, match="callee disconnected"):
+            answer()
+        deaf.abort()
+    with joined(router, "backend") as following:
+        following.register(_who, HELD)
 
 
 # --- pages, starting, stopping -------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""A WAMP caller that writes its messages itself: JSON, byte by byte, over RawSocket."""
+"""A WAMP client that writes its messages itself: JSON, byte by byte, over RawSocket. It announces
+no feature of any role.
+"""
 
 import json
 import socket
@@ -13,7 +15,8 @@ from tests.support.router import REALM
 
 _MAGIC, _LONGEST_AND_JSON = 0x7F, 0xF1
 _HELLO, _CHALLENGE, _AUTHENTICATE, _WELCOME = 1, 4, 5, 2
-_CALL, _CANCEL, _RESULT = 48, 49, 50
+_GOODBYE, _CALL, _CANCEL, _RESULT = 6, 48, 49, 50
+_REGISTER, _REGISTERED, _INVOCATION, _YIELD = 64, 65, 68, 70
 
 
 class RawCaller:
@@ -24,7 +27,7 @@ class RawCaller:
         self._request = 0
         connection.sendall(bytes([_MAGIC, _LONGEST_AND_JSON, 0, 0]))
         assert self._exactly(4)[0] == _MAGIC
-        hello = {"roles": {"caller": {}}, "authmethods": ["ticket"], "authid": authid}
+        hello = {"roles": {"caller": {}, "callee": {}}, "authmethods": ["ticket"], "authid": authid}
         assert self._ask(json.dumps([_HELLO, REALM, hello]))[0] == _CHALLENGE
         assert self._ask(json.dumps([_AUTHENTICATE, ticket, {}]))[0] == _WELCOME
 
@@ -42,9 +45,36 @@ class RawCaller:
         """A call's first message: a progressive result, usually."""
         return self._call(uri, args, "{}", {"receive_progress": True})
 
-    def cancel(self) -> list[Any]:
+    def cancel(self, mode: str = "kill") -> list[Any]:
         """The answer of the call that was begun last, and is cancelled."""
-        return self._ask(json.dumps([_CANCEL, self._request, {"mode": "kill"}]))
+        return self._ask(json.dumps([_CANCEL, self._request, {"mode": mode}]))
+
+    def repeat(self, uri: str) -> None:
+        """Send a call with the number of the last one."""
+        self._write(json.dumps([_CALL, self._request, {}, uri]))
+
+    def leave(self) -> None:
+        """Wait until the router has ended the session."""
+        assert self._ask(json.dumps([_GOODBYE, {}, "wamp.close.normal"]))[0] == _GOODBYE
+
+    def await_end(self) -> None:
+        """Wait until the router has closed the connection."""
+        assert self._connection.recv(1) == b""
+
+    def register(self, uri: str) -> None:
+        """Serve it, by ``take`` and ``give``."""
+        self._request += 1
+        assert self._ask(json.dumps([_REGISTER, self._request, {}, uri]))[0] == _REGISTERED
+
+    def take(self) -> int:
+        """The number of the next call that comes."""
+        kind, number, *_ = self._next()
+        assert kind == _INVOCATION
+        return int(number)
+
+    def give(self, number: int) -> None:
+        """Answer it."""
+        self._write(json.dumps([_YIELD, number, {}]))
 
     def send(self, uri: str, args: str = "[]", kwargs: str = "{}") -> None:
         """Begin a call, and wait for nothing."""

@@ -241,6 +241,18 @@ class Session:
             self._inner.publish, topic, *args, options=PublishOptions(acknowledge=True), **kwargs
         )
 
+    def read_no_more(self) -> None:
+        """What the router sends from now on stays with it."""
+        _in_reactor(self._inner.pause)
+
+    def close_in_call(self, uri: str) -> None:
+        """Call, and close the WebSocket with the same bytes, wanting no answer of either."""
+        _in_reactor(self._inner.close_in_call, uri)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        _in_reactor(self._inner.abort)
+
     def await_end(self) -> None:
         """Wait until the router has ended it."""
         _in_reactor(lambda: self._inner.closed)
@@ -279,6 +291,23 @@ class _Session(ApplicationSession):
         if self.is_attached():
             self.leave()
         return self.closed
+
+    def pause(self) -> None:
+        self._protocol.transport.pauseProducing()
+
+    def close_in_call(self, uri: str) -> None:
+        self.call(uri).addErrback(lambda _: None)
+        # Else it would cut the connection after a second without an answer.
+        self._protocol.closeHandshakeTimeout = 0
+        self._protocol.sendClose()
+
+    def abort(self) -> "Deferred[None]":
+        self._protocol.transport.abortConnection()
+        return self.closed
+
+    @property
+    def _protocol(self) -> Any:
+        return self._transport
 
     def onConnect(self) -> None:
         if self._wanted_authid is None:
