@@ -1,5 +1,5 @@
 """Part of the router: what is signed, but no call or event, is refused, and the wrong field named;
-every answer of a call arrives.
+every answer of a call arrives, or an error in its place.
 
 Crossbar takes the keys of an object for arguments, and what its own client does not take for a
 fault of the router; of an answer that its client does not take nobody hears. What is replaced here
@@ -15,6 +15,7 @@ from autobahn.wamp.types import PublishOptions
 from crossbar.bridge.rest.caller import CallerResource
 from crossbar.bridge.rest.publisher import PublisherResource
 from crossbar.webservice import rest
+from twisted.internet.defer import Deferred
 
 _URI = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
 _LONGEST_SHOWN = 100
@@ -61,8 +62,21 @@ def _flaw(event, name):
 
 def _checking(process, name):
     def checked(resource, request, event):
+        def unsendable(failure):
+            """JSON cannot carry what has come, as bytes, and nothing is written yet."""
+            told = {
+                "error": "taskbus.error.invalid_result",
+                "args": [f"the answer is no JSON: {failure.value}"],
+                "kwargs": {"remedy": "let it answer with JSON values: bytes as base64"},
+            }
+            request.setResponseCode(200)
+            request.write(json.dumps(told).encode())
+
         if (flaw := _flaw(event, name)) is None:
-            return process(resource, request, event)
+            answered = process(resource, request, event)
+            if isinstance(answered, Deferred):
+                answered.addErrback(unsendable)
+            return answered
         field, value, problem, remedy = flaw
         told = {
             "error": "taskbus.error.invalid_argument",

@@ -229,6 +229,29 @@ def test_whatever_a_component_answers_with_its_caller_hears(site: Site) -> None:
         assert "no" in site.taskbus("call", f"{COMPONENT}.sold_out").stderr
 
 
+def test_an_answer_of_a_component_that_is_no_json_is_an_error(site: Site) -> None:
+    """MessagePack carries bytes, and numbers that are none."""
+
+    def packed(what: str, **_: Any) -> Any:
+        if what == "error":
+            raise ApplicationError(f"{COMPONENT}.packed", b"no", why=b"\xff")
+        return b"\xff" if what == "bytes" else float("nan")
+
+    uri = f"{COMPONENT}.packed"
+    ask = Client(site, f"Bearer {new_key(site, '*').token}")
+    with new_key(site, f"register:{COMPONENT}.*").joined() as component:
+        component.register(packed, uri)
+        for what in ("bytes", "error"):
+            request = {"procedure": uri, "args": [what]}
+            status, told = post(site, "/call", request, **site.bridge_secret())
+            assert (status, told["error"]) == (200, INVALID_RESULT)
+            assert told["kwargs"]["remedy"]
+        for what in ("bytes", "not a number"):
+            problem = ask("POST", f"/v1/call/{uri}", {"args": [what]}).json()
+            assert (problem["error"], problem["field"]) == (INVALID_RESULT, "args[0]")
+        assert ask("POST", f"/v1/call/{uri}", {"args": ["error"]}).json()["error"] == uri
+
+
 def test_progress_and_output_reach_whoever_reads_json(site: Site, operator: Session) -> None:
     job = operator.call(LATER, "say('\\0 half a \\ud800', b'\\0binary \\xc3')")
     operator.call("taskbus.job.wait", job)

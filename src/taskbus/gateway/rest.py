@@ -14,7 +14,7 @@ from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import InvalidArgument, JobNotFound, TaskbusError, UnknownUri
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import FINAL, State
-from taskbus.model.json import check_field
+from taskbus.model.json import check_field, check_result
 from taskbus.model.options import FOLLOW_UPS, PER_CALL, SHARED
 
 _LONGEST_WAIT = 300
@@ -59,6 +59,8 @@ class Rest:
         result = await bus.call_whole(uri, args or [], kwargs or {})
         if self._is_job(uri) or result.kwresults.get("promoted") is True:
             return await _accepted(bus, str(result.results[0]), seconds)
+        # A component of one's own may answer with bytes, for example.
+        check_result(result.results, result.kwresults)
         return Answer(200, {"args": [*result.results], "kwargs": result.kwresults})
 
     def _is_job(self, uri: str) -> bool:

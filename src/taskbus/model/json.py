@@ -53,11 +53,8 @@ def _reserved(kwargs: Any) -> Flaw | None:
     return None
 
 
-def dump_result(args: Any, kwargs: Any) -> str:
-    """A task's result as JSON text, ``{"args": [...], "kwargs": {...}}``, or InvalidResult."""
-    if not kwargs and len(args) == 1 and args[0] is None:
-        # So do most jobs end, and it spares their processes all that follows.
-        return _NOTHING
+def check_result(args: Any, kwargs: Any) -> None:
+    """Raises InvalidResult where a result cannot be carried further."""
     found = flaw("args", args)
     if kwargs and not found:
         found = flaw("kwargs", kwargs) or _reserved(kwargs)
@@ -68,6 +65,14 @@ def dump_result(args: Any, kwargs: Any) -> str:
             value=found.value,
             remedy=found.remedy,
         )
+
+
+def dump_result(args: Any, kwargs: Any) -> str:
+    """A task's result as JSON text, ``{"args": [...], "kwargs": {...}}``, or InvalidResult."""
+    if not kwargs and len(args) == 1 and args[0] is None:
+        # So do most jobs end, and it spares their processes all that follows.
+        return _NOTHING
+    check_result(args, kwargs)
     result = {"args": args, "kwargs": kwargs}
     text = dump(result)
     # Escapes make the text longer than what is sent.
