@@ -341,6 +341,22 @@ def test_the_chores_wake_when_a_rate_has_a_place(site: Site) -> None:
     assert site.state(waiting) is State.QUEUED
 
 
+def test_each_place_of_a_rate_is_used_as_soon_as_it_is_free(site: Site) -> None:
+    site.limit(rate=Rate(2, 1.0))
+    begun = site.submit(), site.submit()
+    for job, site.now in zip(begun, (1000.0, 1000.1), strict=True):
+        assert site.begin(job) is State.RUNNING
+    waiting = [site.submit() for _ in range(2)]
+    for job in waiting:
+        site.begin(job)
+    site.now = 1001.0
+    assert site.sweep.run() == 1
+    assert site.begin(waiting[0]) is State.RUNNING
+    assert site.sweep.next_look() == pytest.approx(1001.1)
+    site.now = 1001.1
+    assert site.sweep.run() == 1
+
+
 def test_a_full_lane_is_not_looked_at_all_the_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

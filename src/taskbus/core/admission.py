@@ -92,13 +92,15 @@ class Admission:
         lane = self._valve(lane)
         places = self._limits.places(lane_name)
         count = len(free(lane, taken(places, now)))
+        ends = [one.until for one in places if one.until is not None and one.until > now]
         if not count:
-            ends = [one.until for one in places if one.until is not None and one.until > now]
             return Look(0, min(ends, default=now + _FULL_SECONDS))
         count = min(BITE, max(least, count - self._limits.coming(lane_name)))
         moved = self._go_on(lane_name, count, queue, f"the limit has room: {lane.rule}", now)
         wait = _FULL_SECONDS if lane.seconds is None else min(lane.seconds, _FULL_SECONDS)
-        return Look(moved, now + max(wait, _SHORTEST_SECONDS))
+        # The places of a rate come free one after the other, as they were taken.
+        again = min(ends, default=now + wait)
+        return Look(moved, max(min(again, now + wait), now + _SHORTEST_SECONDS))
 
     def _wait(self, start: Change, lane: Lane, now: float) -> Change:
         return move(
