@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from taskbus import TaskFailure, TaskInput, TaskResult
@@ -61,6 +62,38 @@ class NoArguments:
 
     def run(self, _task: TaskInput) -> None:
         """Never comes so far."""
+
+
+class Later:
+    async def run(self, _task: TaskInput) -> None: ...
+
+
+async def later() -> None: ...
+
+
+async def later_one_by_one() -> AsyncIterator[int]:
+    yield 1
+
+
+def one_by_one() -> Iterator[int]:
+    yield 1
+
+
+class Speechless(Exception):
+    """Its text is a failure itself."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+class Unmade(TaskFailure):
+    """Does not call its base's ``__init__``."""
+
+    def __init__(self) -> None: ...
+
+
+def raise_one(name: str) -> None:
+    raise globals()[name]
 
 
 def add(left: int, right: int = 10) -> int:

@@ -106,6 +106,12 @@ def test_code_that_cannot_be_loaded(
     assert said in caught.value.about["traceback"]
 
 
+@pytest.mark.parametrize("name", ["later", "later_one_by_one", "one_by_one", "Later"])
+def test_code_that_a_call_would_not_run_is_refused(name: str) -> None:
+    with pytest.raises(TaskFailure, match=f"tests.support.tasks:{name}: it is async, or yields"):
+        build({"kind": "python", "target": f"tests.support.tasks:{name}"}, None)
+
+
 # What every caller is told
 
 
@@ -140,6 +146,14 @@ def test_any_other_exception() -> None:
     assert "in crash" in failure["traceback"]
     assert told(performed("leave"))["message"] == "SystemExit: bye"
     assert told(performed("NoArguments"))["about"] == {"type": "TypeError"}
+
+
+@pytest.mark.parametrize("name", ["Speechless", "Unmade"])
+def test_an_exception_that_cannot_be_shown_is_a_failure_like_any_other(name: str) -> None:
+    failure = told(performed("raise_one", name))
+    assert failure["error"] == "taskbus.error.task_failed"
+    assert failure["message"] == f"{name}: it cannot be shown"
+    assert "in raise_one" in failure["traceback"]
 
 
 @pytest.mark.parametrize("name", ["odd_result", "not_a_number", "bottomless"])

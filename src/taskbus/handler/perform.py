@@ -60,14 +60,21 @@ def _keyword(name: str) -> str:
     return f"{name}_" if name in RESERVED_IN_ERRORS else portable_text(name)
 
 
+def _own_words(error: BaseException) -> tuple[str, str, dict[str, Any]]:
+    """URI, message and about."""
+    if isinstance(error, TaskbusError):
+        return error.uri, str(error.message), error.about
+    name = type(error).__name__
+    return TaskFailure.uri, f"{name}: {error}", {"type": name}
+
+
 def failure(error: BaseException) -> dict[str, Any]:
     """An error as JSON: ``{"error": uri, "message": str, "about": {...}, "traceback": str}``."""
-    if isinstance(error, TaskbusError):
-        uri, message = error.uri, str(error.message)
-        about: dict[str, Any] = error.about
-    else:
-        uri, message = TaskFailure.uri, f"{type(error).__name__}: {error}"
-        about = {"type": type(error).__name__}
+    name = type(error).__name__
+    try:
+        uri, message, about = _own_words(error)
+    except Exception:  # noqa: BLE001 - the error's class is the task's own, and may be faulty
+        uri, message, about = TaskFailure.uri, f"{name}: it cannot be shown", {"type": name}
     trace = str(about.get("traceback") or "".join(traceback.format_exception(error)))
     if not is_loose_uri(uri):
         uri, about = TaskFailure.uri, about | {"error_uri": uri}
