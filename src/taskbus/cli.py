@@ -118,7 +118,9 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
     programs = launch.programs(settings)
     ready = all(program.ready for program in programs)
-    counts = visit(settings, calling("taskbus.bus.status")) if ready else None
+    # Who counts the jobs; that others do not run is no reason to keep silent about them.
+    answers = {"router", "control"} <= {program.name for program in programs if program.ready}
+    counts = visit(settings, calling("taskbus.bus.status")) if answers else None
     if options.json:
         show.as_json(
             {"ready": ready, "programs": [one._asdict() for one in programs], "bus": counts}

@@ -181,6 +181,19 @@ def test_an_interrupted_start_leaves_nothing_behind() -> None:
         eventually(lambda: not alive(watched))
 
 
+def test_status_counts_the_jobs_while_another_program_is_down(site: Site) -> None:
+    assert site.supervisorctl("stop", "beanstalkd").returncode == 0
+    try:
+        shown = site.taskbus("status")
+    finally:
+        assert site.supervisorctl("start", "beanstalkd").returncode == 0
+    site.await_ready()
+    assert shown.returncode == 3
+    assert re.search(r"^beanstalkd +stopped +not ready", shown.stdout, re.MULTILINE)
+    assert re.search(r"^jobs .* succeeded", shown.stdout, re.MULTILINE)
+    assert "queue  ?" in shown.stdout
+
+
 def test_down_during_a_stop_waits_for_its_end(site: Site) -> None:
     job = submit(site, GATE)
     eventually(lambda: "running" in journal(site, job))
