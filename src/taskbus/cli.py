@@ -320,7 +320,7 @@ def _arguments(options: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
     kwargs = {}
     for pair in options.keyword or ():
         name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
+        if not equals or not name:
             raise InvalidArgument("--keyword", pair, "not NAME=VALUE", "write --keyword size=3")
         kwargs[name] = _value(value)
     args = [_value(text) for text in options.args]

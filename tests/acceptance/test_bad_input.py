@@ -317,6 +317,7 @@ def test_a_wrong_call_is_told_with_its_error(
         (["call", ECHO, '"\\ud800"'], 2, "args[0]: a text with half a character"),
         (["call", ECHO, "[" * 200 + "]" * 200], 2, "nested more than 100 deep"),
         (["call", ECHO, "-k", "size"], 2, "--keyword: not NAME=VALUE"),
+        (["call", ECHO, "-k", "=3"], 2, "--keyword: not NAME=VALUE"),
         (["call", ECHO, "-k", "options=1"], 2, "--keyword: not a name that 'call' can send"),
         (["submit", "nonsense"], 2, "uri: not a WAMP URI"),
         (["submit", "com.example.test.nobody"], 2, UNKNOWN),
@@ -358,6 +359,6 @@ def test_a_command_whose_output_nobody_wants(site: Site, closed: str) -> None:
 
 def test_commands_that_look_for_a_uri(site: Site) -> None:
     assert site.taskbus("jobs", "--uri", "com.example.*").returncode == 0
-    done = site.taskbus("call", "--json", ECHO, "-k", "uri=1", "-k", "on_progress=2")
-    told = json.loads(done.stdout)["kwargs"]
-    assert (told["uri"], told["on_progress"]) == (1, 2)
+    words = ("-k", "uri=1", "-k", "on_progress=2", "-k", "page-size=3")
+    told = json.loads(site.taskbus("call", "--json", ECHO, *words).stdout)["kwargs"]
+    assert (told["uri"], told["on_progress"], told["page-size"]) == (1, 2, 3)
