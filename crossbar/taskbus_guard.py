@@ -69,7 +69,12 @@ def _cancel_and_answer(dealer, session, message):
     if invoked is None or invoked.canceled:
         return
     _cancel(dealer, session, message)
-    if message.mode == Cancel.SKIP or not _can_cancel(invoked.callee):
+    is_told = message.mode != Cancel.SKIP and _can_cancel(invoked.callee)
+    if invoked.timeout_call and not (is_told and message.mode == Cancel.KILL):
+        # Its caller has an answer, and gets no second one when its time is over.
+        invoked.timeout_call.cancel()
+        invoked.timeout_call = None
+    if not is_told:
         canceled = Error(Call.MESSAGE_TYPE, message.request, ApplicationError.CANCELED)
         dealer._router.send(session, canceled)
 

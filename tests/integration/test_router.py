@@ -492,9 +492,12 @@ def test_whoever_leaves_before_it_was_let_call_has_not_called(
     assert came.get(timeout=PATIENCE).registration.procedure == LARGE
 
 
-def test_a_call_whose_time_is_over_is_answered(
+def test_a_call_whose_time_is_over_is_answered_unless_it_was_cancelled(
     raw: RawCaller, held: "tuple[Session, queue.SimpleQueue[Any]]"
 ) -> None:
+    raw.send(HELD, options='{"timeout":1}')
+    held[1].get(timeout=PATIENCE)
+    raw.cancel("skip")
     done, answer = raw.call(HELD, options={"timeout": 1})
     assert (done, answer[0]) == (False, CANCELED)
 

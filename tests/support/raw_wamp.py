@@ -76,10 +76,15 @@ class RawCaller:
         """Answer it."""
         self._write(json.dumps([_YIELD, number, {}]))
 
-    def send(self, uri: str, args: str = "[]", kwargs: str = "{}") -> None:
+    def send(
+        self,
+        uri: str,
+        args: str = "[]",
+        kwargs: str = "{}",
+        options: str = '{"receive_progress":true}',
+    ) -> None:
         """Begin a call, and wait for nothing."""
         self._request += 1
-        options = '{"receive_progress":true}'
         self._write(f'[{_CALL},{self._request},{options},"{uri}",{args},{kwargs}]')
 
     def interrupt(self) -> None:
@@ -100,7 +105,9 @@ class RawCaller:
     def _call(self, uri: str, args: str, kwargs: str, options: dict[str, Any]) -> list[Any]:
         self._request += 1
         told = json.dumps(options)
-        return self._ask(f'[{_CALL},{self._request},{told},"{uri}",{args},{kwargs}]')
+        answer = self._ask(f'[{_CALL},{self._request},{told},"{uri}",{args},{kwargs}]')
+        assert self._request == answer[1 if answer[0] == _RESULT else 2], answer
+        return answer
 
     def _ask(self, message: str) -> list[Any]:
         self._write(message)
