@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from autobahn.twisted.wamp import Session
+from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import blockingCallFromThread, deferToThread
@@ -387,8 +388,14 @@ class Control:
         known = yield session.call("wamp.subscription.list")
         for ids in known.values():
             for subscription in ids:
-                found = yield session.call("wamp.subscription.get", subscription)
-                created(found)
+                try:
+                    found = yield session.call("wamp.subscription.get", subscription)
+                except ApplicationError as error:
+                    # Its last subscriber has left meanwhile.
+                    if error.error != ApplicationError.NO_SUCH_SUBSCRIPTION:
+                        raise
+                else:
+                    created(found)
 
 
 def run_relay(
