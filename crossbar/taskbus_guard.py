@@ -23,14 +23,14 @@ from autobahn.exception import Disconnected, PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError, ProtocolError, TransportLost
 from autobahn.wamp.message import Call, Cancel, Error, Event, Invocation, Result
-from crossbar.router import dealer
+from crossbar.router import dealer as dealing
 from crossbar.router.dealer import Dealer
 from crossbar.router.router import Router
 from txaio import make_logger
 
 _log = make_logger()
 _send, _process, _detach = Router.send, Router.process, Router._detach
-_call, _cancel, _can_cancel = Dealer._call, Dealer.processCancel, dealer._can_cancel
+_call, _cancel, _can_cancel = Dealer._call, Dealer.processCancel, dealing._can_cancel
 
 # One of Crossbar's libraries raises it to 100,000: JSON nested that deep fits into a request, and
 # would use up the stack and end the process.
@@ -57,10 +57,12 @@ def _open_call(dealer, session, message):
 
 
 def _call_of_who_is_there(dealer, session, message, *more):
-    """As ``Dealer._call``; to learn what a key may call takes a while, and who asked may have left:
-    Crossbar would mix up the calls of all who have.
+    """As ``Dealer._call``; to learn what a key may call takes a while. Who asked may have left, and
+    Crossbar would mix up the calls of all who have; or may have sent it twice.
     """
-    return session._session_id is not None and _call(dealer, session, message, *more)
+    if session._session_id is None or _open_call(dealer, session, message):
+        return False
+    return _call(dealer, session, message, *more)
 
 
 def _cancel_and_answer(dealer, session, message):
@@ -88,16 +90,16 @@ def _detach_and_answer(router, session):
     """As ``Router._detach``, which forgets whoever comes after a caller that cannot be told, and
     those who have cancelled a call and left before its callee has answered.
     """
-    left = router._dealer
-    for invoked in tuple(left._callee_to_invocations.get(session, ())):
-        left._remove_invoke_request(invoked)
+    dealer = router._dealer
+    for invoked in tuple(dealer._callee_to_invocations.get(session, ())):
+        dealer._remove_invoke_request(invoked)
         if not invoked.canceled or invoked.error_msg:
             words = ["callee disconnected from in-flight request"]
             ended = Error(Call.MESSAGE_TYPE, invoked.call.request, ApplicationError.CANCELED, words)
             router.send(invoked.caller, ended)
-    for invoked in tuple(left._caller_to_invocations.get(session, ())):
+    for invoked in tuple(dealer._caller_to_invocations.get(session, ())):
         if invoked.canceled:
-            left._remove_invoke_request(invoked)
+            dealer._remove_invoke_request(invoked)
     _detach(router, session)
 
 
@@ -139,4 +141,4 @@ Router.process = _process_as_the_senders_own
 Router._detach = _detach_and_answer
 Dealer._call = _call_of_who_is_there
 Dealer.processCancel = _cancel_and_answer
-dealer._can_cancel = _can_hear_of_it
+dealing._can_cancel = _can_hear_of_it

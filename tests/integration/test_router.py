@@ -465,10 +465,13 @@ def test_a_callee_may_answer_who_has_cancelled_and_left(
     assert not any("INTERNAL ERROR" in line for line in router.log)
 
 
-def test_whoever_leaves_before_it_was_let_call_has_not_called(
-    router: Router, held: "tuple[Session, queue.SimpleQueue[Any]]"
+@pytest.mark.parametrize("is_left", [True, False])
+def test_while_a_key_is_looked_at_its_owner_may_leave_or_call_again(
+    router: Router, held: "tuple[Session, queue.SimpleQueue[Any]]", is_left: bool
 ) -> None:
+    """Who has left has not called; what is sent twice is called once."""
     _, came = held
+    allowed = {"allow": True, "disclose": True, "cache": False}
     asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def decide(*_: Any, details: Any) -> "Deferred[dict[str, bool]]":
@@ -484,12 +487,15 @@ def test_whoever_leaves_before_it_was_let_call_has_not_called(
         control.register(decide, "taskbus.access.decide")
         with raw_caller(router.socket, KEY, "its ticket") as caller:
             caller.send(HELD)
-            decision = asked.get(timeout=PATIENCE)
-            caller.leave()
-        allowed = {"allow": True, "disclose": True, "cache": False}
-        reactor.callFromThread(decision.callback, allowed)
-        control.call(LARGE)
-    assert came.get(timeout=PATIENCE).registration.procedure == LARGE
+            caller.repeat(HELD)
+            decisions = [asked.get(timeout=PATIENCE) for _ in range(2)]
+            if is_left:
+                caller.leave()
+            for decision in decisions:
+                reactor.callFromThread(decision.callback, allowed)
+            control.call(LARGE)
+    called = [came.get(timeout=PATIENCE).registration.procedure for _ in range(came.qsize())]
+    assert called == ([LARGE] if is_left else [HELD, LARGE])
 
 
 def test_a_call_whose_time_is_over_is_answered_unless_it_was_cancelled(
