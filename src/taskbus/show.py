@@ -194,6 +194,9 @@ def job(one: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
         print(f"  {key:9} {json.dumps(value, ensure_ascii=False)}")
     if one["error"]:
         print(f"  {_paint('error    ', 'red')} {one['error']['error']}: {one['error']['message']}")
+        # Where no code has raised it, this is one line, the error again.
+        if len(trace := one["error"].get("traceback", "").splitlines()) > 1:
+            print(_paint("\n".join(f"            {line}" for line in trace), "grey"))
     if one["result"]:
         text = json.dumps(one["result"], ensure_ascii=False)
         print(f"  result    {text if len(text) <= 500 else text[:500] + '...'}")

@@ -252,3 +252,15 @@ def test_nobody_hears_what_a_call_says_after_its_timeout(backend: Backend) -> No
     assert failure.value.error == "taskbus.error.timeout"
     backend.step()
     assert backend.heard == []
+
+
+def test_the_log_tells_where_python_code_has_failed_and_the_caller_is_not_told(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend.go_on = Path("/nowhere")
+    backend.call("one")
+    backend.until(lambda: bool(backend.answers))
+    assert f"{URI} failed: taskbus.error.task_failed: FileNotFoundError" in caplog.text
+    assert "in march" in caplog.text
+    error = backend.answers[0].value
+    assert "in march" not in repr((error.args, error.kwargs))

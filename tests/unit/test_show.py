@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +79,16 @@ def test_a_list_says_what_a_job_waits_for(capsys: pytest.CaptureFixture[str]) ->
     assert first.endswith("limit of rate com.x.y#ann")
     assert second.endswith("other jobs")
     assert "com.x.y#ann" not in third
+
+
+def test_a_job_shows_where_its_code_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"error": "com.x.error", "message": "no"}
+    job: dict[str, Any] = {
+        **dict.fromkeys(("id", "uri", "queue", "worker", "lane"), ""),
+        **dict.fromkeys(("priority", "timeout", "retries", "attempt"), 0),
+        "args": [], "kwargs": {}, "tags": [], "details": {}, "state": "failed", "result": None,
+    }  # fmt: skip
+    show.job(job | {"error": error | {"traceback": "Traceback:\n  in fail\nTooBad: no\n"}}, [])
+    assert "com.x.error: no\n            Traceback:\n" in capsys.readouterr().out
+    show.job(job | {"error": error | {"traceback": "TaskTimeout: no\n"}}, [])
+    assert "TaskTimeout" not in capsys.readouterr().out

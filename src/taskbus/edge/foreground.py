@@ -25,7 +25,7 @@ from taskbus.model.apimap import ApiMap, Entry
 from taskbus.model.errors import StoreUnavailable, TargetBusy, TaskFailure, TaskTimeout
 from taskbus.model.http_target import HttpTarget
 from taskbus.model.job import Job
-from taskbus.model.json import check_field
+from taskbus.model.json import check_field, load
 from taskbus.model.leash import Leash
 from taskbus.model.task import TaskInput
 from taskbus.model.trace import trace_in, with_trace
@@ -111,9 +111,8 @@ class Foreground:
             voice.leave()
         if outcome.ok:
             return answer(outcome.body)
-        error = refusal(outcome.body)
-        log.warning("%s failed: %s", uri, error)
-        raise error
+        log.warning("%s failed: %s", uri, _why(entry, outcome.body))
+        raise refusal(outcome.body)
 
     def _in_time(self, entry: Entry, task: TaskInput) -> "Deferred[Outcome]":
         """The outcome, or a timeout's: a Python thread cannot be stopped, its result is dropped."""
@@ -282,6 +281,16 @@ class _Voice:
             keeper.progress(job, *newest)
         elif self._tell is not None:
             self._tell({"fraction": newest[0], "message": newest[1]})
+
+
+def _why(entry: Entry, failed: str) -> str:
+    """What to tell the log of a failure's JSON. No caller hears where Python code has failed, so
+    nobody would; of other targets the traceback shows only our own code.
+    """
+    told = load(failed)
+    why = f"{told['error']}: {told['message']}"
+    is_shown = entry.kind == "python" and "Traceback" in told["traceback"]
+    return f"{why}\n{told['traceback'].rstrip()}" if is_shown else why
 
 
 def _turns(entry: Entry) -> Turns:
