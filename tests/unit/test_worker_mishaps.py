@@ -11,7 +11,6 @@ from taskbus.core.chores import place
 from taskbus.model.apimap import ApiMap
 from taskbus.model.errors import ConfigError, TaskbusError
 from taskbus.model.job import FINAL, Job, State
-from taskbus.worker.slot import LONGEST_PAUSE
 from tests.support.links import waiting_for
 from tests.support.mishaps import Died
 from tests.support.toy_bus import TTR, URI, Bus, Toy, ToyWorker
@@ -266,7 +265,7 @@ def test_whatever_goes_wrong_after_an_end_is_followed_once(kind: str) -> None:
     assert calls > 50
 
 
-def test_a_hup_while_a_broken_map_is_read_is_not_forgotten(site: Site) -> None:
+def test_a_hup_while_a_broken_map_is_read_is_obeyed_at_once(site: Site) -> None:
     worker = site.bus.hire(1)
     good, reads = worker._load_map, 0
 
@@ -282,5 +281,22 @@ def test_a_hup_while_a_broken_map_is_read_is_not_forgotten(site: Site) -> None:
     worker._on_reload()
     site.work(worker, lambda: reads > 0)
     before = worker.spares()
-    site.bus.now += LONGEST_PAUSE
+    site.work(worker, lambda: worker.spares() != before)
+
+
+def test_a_hup_after_a_broken_map_is_obeyed_at_once(site: Site) -> None:
+    worker = site.bus.hire(1)
+    good, reads = worker._load_map, 0
+
+    def read() -> ApiMap:
+        nonlocal reads
+        reads += 1
+        raise ConfigError("api.toml", 1, "not TOML", "mend the syntax")
+
+    worker._load_map = read
+    worker._on_reload()
+    before = worker.spares()
+    site.work(worker, lambda: reads == 1)
+    worker._load_map = good
+    worker._on_reload()
     site.work(worker, lambda: worker.spares() != before)

@@ -337,6 +337,7 @@ class Worker:
     def _reload(self) -> None:
         """New task code and a new API map, for the jobs that start from now on."""
         self._stale = False
+        self._reload_at = self._timer() + LONGEST_PAUSE
         try:
             fresh = self._warm()
         except TaskbusError as error:
@@ -344,8 +345,8 @@ class Worker:
             # Without a forker there is nothing to keep: try again, but not at once. And where a HUP
             # came meanwhile, it is about what has been mended since.
             self._stale = self._stale or self._forkers is None
-            self._reload_at = self._timer() + LONGEST_PAUSE
             return
+        self._reload_at = 0.0
         self._old += self._forkers or ()
         self._api, self._forkers = fresh
         log.info("task code loaded")
@@ -371,6 +372,7 @@ class Worker:
 
     def _on_reload(self, *_: object) -> None:
         self._stale = True
+        self._reload_at = 0.0
 
     def _forget_wakeups(self) -> None:
         self._woken.recv(4096)
