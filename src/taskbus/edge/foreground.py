@@ -285,11 +285,11 @@ class _Voice:
 
 def _why(entry: Entry, failed: str) -> str:
     """What to tell the log of a failure's JSON. No caller hears where Python code has failed, so
-    nobody would; of other targets the traceback shows only our own code.
+    nobody would; but a TaskFailure is meant, and of other targets the traceback shows our own code.
     """
     told = load(failed)
     why = f"{told['error']}: {told['message']}"
-    is_shown = entry.kind == "python" and "Traceback" in told["traceback"]
+    is_shown = entry.kind == "python" and "type" in told["about"]
     return f"{why}\n{told['traceback'].rstrip()}" if is_shown else why
 
 
