@@ -10,6 +10,7 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import CancelledError
 
 from taskbus.model.errors import TaskbusError, shown
+from taskbus.model.portable import is_portable
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,12 @@ def as_error(error: BaseException) -> tuple[str, str, Mapping[str, Any]]:
         log.error("unexpected error", exc_info=error)
         return TaskbusError.uri, "an unexpected error; the gateway's log has it", {}
     message = str(error.args[0]) if error.args else error.error
-    return error.error, message, error.kwargs or {}
+    # That of a component of one's own may have bytes in it, for example.
+    about = {
+        name: value if is_portable(value) else shown(value)
+        for name, value in (error.kwargs or {}).items()
+    }
+    return error.error, message, about
 
 
 def status_of(uri: str) -> int:

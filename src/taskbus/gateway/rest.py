@@ -10,7 +10,7 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from taskbus.gateway import rest_doc as doc
 from taskbus.gateway.problem import problem, problem_headers
 from taskbus.gateway.route import Answer, Bus, Request, Route, only
-from taskbus.model.apimap import ApiMap
+from taskbus.model.apimap import SERVED, ApiMap, Entry
 from taskbus.model.errors import InvalidArgument, JobNotFound, TaskbusError, UnknownUri
 from taskbus.model.identity import is_job_id
 from taskbus.model.job import FINAL, State
@@ -57,18 +57,21 @@ class Rest:
         asked = request.fields("args", "kwargs") if request.body else {}
         args, kwargs = _arguments(asked)
         result = await bus.call_whole(uri, args or [], kwargs or {})
-        if self._is_job(uri) or result.kwresults.get("promoted") is True:
+        entry = self._entry(uri)
+        is_job = entry is not None and entry.mode == "background"
+        if is_job or result.kwresults.get("promoted") is True:
             return await _accepted(bus, str(result.results[0]), seconds)
-        # A component of one's own may answer with bytes, for example.
-        check_result(result.results, result.kwresults)
+        if entry is None or entry.kind not in SERVED:
+            # Our backends have checked theirs; a component of one's own may answer with bytes.
+            check_result(result.results, result.kwresults)
         return Answer(200, {"args": [*result.results], "kwargs": result.kwresults})
 
-    def _is_job(self, uri: str) -> bool:
-        """Whether a call of it is answered by a job's id."""
+    def _entry(self, uri: str) -> Entry | None:
+        """What the API map says of it; of the bus' own procedures nothing."""
         try:
-            return self._api.entry(uri).mode == "background"
+            return self._api.entry(uri)
         except UnknownUri:
-            return False
+            return None
 
 
 async def submit(request: Request, bus: Bus) -> Answer:

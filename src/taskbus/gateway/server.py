@@ -269,7 +269,7 @@ class _Exchange:
             body = b""
         elif not isinstance(body, bytes):
             headers.setdefault("Content-Type", "application/json")
-            body = _as_json(body)
+            body = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         if status == http.OK and self._is_known(headers.get("ETag")):
             status, body = http.NOT_MODIFIED, b""
             headers.pop("Content-Type", None)
@@ -383,12 +383,6 @@ class _Exchange:
         if not self._is_gone:
             log.error("request %s: its answer broke", self._id, exc_info=failure.value)
             self._http.channel.transport.abortConnection()
-
-
-def _as_json(body: Any) -> bytes:
-    # The error of a component of one's own may have bytes in it, for example.
-    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False, default=str)
-    return text.encode() + b"\n"
 
 
 async def _as_coroutine(answer: Stream, writer: _Exchange) -> None:
