@@ -99,8 +99,7 @@ class Admission:
         moved = self._go_on(lane_name, count, queue, f"the limit has room: {lane.rule}", now)
         wait = _FULL_SECONDS if lane.seconds is None else min(lane.seconds, _FULL_SECONDS)
         # The places of a rate come free one after the other, as they were taken.
-        again = min(ends, default=now + wait)
-        return Look(moved, max(min(again, now + wait), now + _SHORTEST_SECONDS))
+        return Look(moved, max(min([*ends, now + wait]), now + _SHORTEST_SECONDS))
 
     def _wait(self, start: Change, lane: Lane, now: float) -> Change:
         return move(
